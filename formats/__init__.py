@@ -1,0 +1,1 @@
+"""What crosses from offline to online: the event table, the history encoding and the bundle."""

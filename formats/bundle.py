@@ -1,0 +1,230 @@
+"""The bundle: what training hands to the service, one folder per model version, never changed afterwards.
+
+    <model_version>/
+        manifest.json    Manifest below
+        ranker.onnx      encoded history -> top-k items per domain
+        items.parquet    item_index, item_id, domain, popularity, optional title and category
+        warmup.jsonl     real requests, one WarmupRequest a line, with the answers that the checkpoint gives
+        README.md        model card
+
+No pickles. Item indices run from 1, contiguous per domain in the order of `Manifest.domains`, within a domain by falling
+popularity, so that the graph's ties go to the more popular item.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from formats.errors import WorkFailed
+from formats.folders import new_folder
+
+SCHEMA_VERSION = 1
+MAX_K = 100
+MANIFEST, GRAPH, ITEMS, WARMUP, CARD = "manifest.json", "ranker.onnx", "items.parquet", "warmup.jsonl", "README.md"
+
+
+class TensorSpec(BaseModel):
+    """Name, element type and shape of one input or output of the graph; a string in the shape is a free dimension."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    dtype: Literal["int32", "int64", "float32", "bool"]
+    shape: tuple[int | str, ...]
+
+
+def graph_inputs(domains: int, slots: int) -> tuple[TensorSpec, ...]:
+    """What every ranker reads.
+
+    history: encoded by `formats.history.encode_histories`.
+    exclude: item indices that must not be answered, 0 = none.
+    restricted: whether only `include` may be answered in this domain.
+    include: item indices that may be answered in restricted domains, 0 = none. `exclude` wins over `include`.
+    k: items per domain, 1 to MAX_K.
+    """
+    return (
+        TensorSpec(name="history", dtype="int32", shape=("batch", slots)),
+        TensorSpec(name="exclude", dtype="int32", shape=("batch", "excluded")),
+        TensorSpec(name="restricted", dtype="bool", shape=("batch", domains)),
+        TensorSpec(name="include", dtype="int32", shape=("batch", "included")),
+        TensorSpec(name="k", dtype="int64", shape=()),
+    )
+
+
+def graph_outputs(domains: int) -> tuple[TensorSpec, ...]:
+    """What every ranker answers: scores, falling, and item indices. A place without a candidate: -inf and 0."""
+    return (
+        TensorSpec(name="scores", dtype="float32", shape=("batch", domains, "k")),
+        TensorSpec(name="item_index", dtype="int32", shape=("batch", domains, "k")),
+    )
+
+
+class Manifest(BaseModel):
+    """`manifest.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model_version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    created_at: datetime
+    domains: tuple[str, ...] = Field(min_length=1)
+    items_per_domain: dict[str, int]
+    max_history: int = Field(ge=1)
+    dim: int = Field(ge=1)
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    mixture: dict[str, dict[str, float]] | None = None
+    training_config: dict[str, Any]
+    dataset_fingerprint: str
+    evaluation: dict[str, Any]
+    opset: int
+    files: dict[str, str] = Field(description="SHA-256 of every other file of the bundle")
+
+    @property
+    def items(self) -> int:
+        """Number of items over all domains."""
+        return sum(self.items_per_domain.values())
+
+
+class WarmupRequest(BaseModel):
+    """One real history and what the checkpoint answers to it: the first `k` per domain, seen items excluded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    user_id: str
+    history: list[tuple[str, str]] = Field(description="(domain, item_id), oldest first")
+    k: int
+    answer: dict[str, list[tuple[str, float]]] = Field(description="domain -> (item_id, score), best first")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file."""
+        return self.path / GRAPH
+
+    def items(self) -> pl.DataFrame:
+        """The catalogue in order of item_index, which starts at 1."""
+        return pl.read_parquet(self.path / ITEMS)
+
+    def warmup(self) -> list[WarmupRequest]:
+        """The recorded requests."""
+        lines = (self.path / WARMUP).read_text().splitlines()
+        return [WarmupRequest.model_validate_json(line) for line in lines]
+
+
+def write_bundle(
+    models: Path, manifest: Callable[[dict[str, str]], Manifest], version: str, fill: Callable[[Path], None]
+) -> Bundle:
+    """Write `models/<version>/` whole or not at all.
+
+    Args:
+        models: the models folder; made if missing.
+        manifest: makes the manifest once the checksums of all other files are known.
+        version: the model_version.
+        fill: writes every file but the manifest into the folder it is given, and checks them.
+    Raises:
+        WrongUse: the version exists already.
+        WorkFailed: the disk is full or cannot be written.
+    """
+    with new_folder(models / version) as folder:
+        fill(folder)
+        files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        (folder / MANIFEST).write_text(manifest(files).model_dump_json(indent=2) + "\n")
+        read_bundle(folder)
+    return read_bundle(models / version)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle: schema, checksums, catalogue, and that the graph's inputs are those of this version.
+
+    Raises:
+        WorkFailed: names the file and the field that do not fit.
+    """
+    manifest = _read_manifest(path / MANIFEST)
+    present = {file.name for file in path.iterdir()} - {MANIFEST}
+    for name in (GRAPH, ITEMS, WARMUP, CARD):
+        if name not in manifest.files:
+            raise WorkFailed(f"{path / MANIFEST}: files: {name} is missing")
+    if present != set(manifest.files):
+        odd = ", ".join(sorted(present ^ set(manifest.files)))
+        raise WorkFailed(f"{path}: files and {MANIFEST} differ: {odd}")
+    for name, checksum in manifest.files.items():
+        if _sha256(path / name) != checksum:
+            raise WorkFailed(f"{path / name}: SHA-256 differs from {MANIFEST}: the file was changed or damaged")
+    for field, wanted in (
+        ("inputs", graph_inputs(len(manifest.domains), manifest.max_history + 1)),
+        ("outputs", graph_outputs(len(manifest.domains))),
+    ):
+        if getattr(manifest, field) != wanted:
+            raise WorkFailed(f"{path / MANIFEST}: {field}: not those of schema version {SCHEMA_VERSION}")
+    bundle = Bundle(path, manifest)
+    _check_items(bundle)
+    return bundle
+
+
+def newest_bundle(models: Path) -> Bundle:
+    """The bundle with the newest `created_at` in the models folder.
+
+    Raises:
+        WorkFailed: there is none, or the newest is damaged.
+    """
+    if not models.is_dir():
+        raise WorkFailed(f"{models}: no such models folder; `syncrec export` makes it")
+    manifests = [(_read_manifest(file), file.parent) for file in models.glob(f"[!.]*/{MANIFEST}")]
+    if not manifests:
+        raise WorkFailed(f"{models}: holds no bundle; `syncrec export RUN --out {models}` makes one")
+    _, path = max(manifests, key=lambda found: found[0].created_at)
+    return read_bundle(path)
+
+
+def _read_manifest(file: Path) -> Manifest:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise WorkFailed(f"{file}: missing") from error
+    except ValueError as error:
+        raise WorkFailed(f"{file}: not JSON: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise WorkFailed(f"{file}: schema_version: {version!r}, this program reads {SCHEMA_VERSION}")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WorkFailed(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if list(manifest.items_per_domain) != list(manifest.domains):
+        raise WorkFailed(f"{file}: items_per_domain: not the domains in order")
+    if any("/" in name or "\\" in name or name in {".", ".."} for name in manifest.files):
+        raise WorkFailed(f"{file}: files: a name leaves the bundle's folder")
+    return manifest
+
+
+def _check_items(bundle: Bundle) -> None:
+    file, manifest = bundle.path / ITEMS, bundle.manifest
+    items = bundle.items()
+    for column in ("item_index", "item_id", "domain", "popularity"):
+        if column not in items.columns:
+            raise WorkFailed(f"{file}: {column}: column is missing")
+    wanted = pl.Series(
+        "domain", [name for name, count in manifest.items_per_domain.items() for _ in range(count)], dtype=pl.String
+    )
+    if not items["domain"].equals(wanted, null_equal=False):
+        raise WorkFailed(f"{file}: domain: does not follow items_per_domain of {MANIFEST}")
+    if not items["item_index"].cast(pl.Int64).equals(pl.int_range(1, len(items) + 1, eager=True).rename("item_index")):
+        raise WorkFailed(f"{file}: item_index: not 1 to {len(items)} in order")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

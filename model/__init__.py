@@ -1,0 +1,1 @@
+"""The network: SyNCRec, its losses and the graph that is exported. Tensors in, tensors out; imports torch only."""

@@ -1,0 +1,1 @@
+"""User histories in Redis."""

@@ -1,0 +1,1 @@
+"""The door: FastAPI, JSON and problem documents; no rules of recommendation."""

@@ -1,0 +1,1 @@
+"""Histories -> candidates per domain: catalogue, ONNX Runtime, micro-batches, popularity."""

@@ -1,0 +1,3 @@
+"""The command: one thin file per subcommand."""
+
+__version__ = "0.1.0"

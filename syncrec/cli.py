@@ -1,0 +1,90 @@
+"""The parser, --debug and the exit codes. Subcommands are imported only when they are called."""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from formats.errors import WorkFailed, WrongUse
+from syncrec import __version__
+
+# Subcommand -> (module with add_arguments(parser) and run(arguments), its line in --help)
+COMMANDS = {
+    "demo": ("syncrec.demo", "the whole path on one machine: sample -> train -> export -> serve -> ask"),
+    "prepare": ("syncrec.prepare", "raw events -> encoded dataset, with what was kept, what was dropped and why"),
+    "train": ("syncrec.train", "dataset -> run: trains SyNCRec with early stopping on validation"),
+    "evaluate": ("syncrec.evaluate", "run -> HR, NDCG, MRR per domain and the negative-transfer table"),
+    "export": ("syncrec.export", "run -> bundle: ONNX graph, items, model card; checked against the checkpoint"),
+    "serve": ("syncrec.serve", "the HTTP service"),
+    "load-histories": ("syncrec.load_histories", "bulk-loads user histories into Redis"),
+    "bench": ("syncrec.bench", "benchmarks: one table, and JSON"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns 0 on success, 1 when the work failed, 2 on wrong use."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"syncrec {__version__}")
+        return 0
+    if not argv or argv[0] in {"-h", "--help"}:
+        print(_overview())
+        return 0 if argv else 2
+    name = argv[0]
+    if name not in COMMANDS:
+        print(f"syncrec: unknown command '{name}'; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
+    try:
+        return _run(name, argv[1:])
+    except WorkFailed as error:
+        if debug:
+            traceback.print_exc()
+        print(f"syncrec {name}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, WrongUse) else 1
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (`| head`). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"syncrec {name}: stopped", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"syncrec {name}: {_describe(error)}", file=sys.stderr)
+        return 1
+
+
+def _run(name: str, argv: list[str]) -> int:
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        parser = argparse.ArgumentParser(
+            prog=f"syncrec {name}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog="--debug shows the traceback of an error.",
+        )
+        module.add_arguments(parser)
+        arguments = parser.parse_args(argv)
+        return int(module.run(arguments))
+    except ModuleNotFoundError as error:
+        # A serving image has no torch and a training one no FastAPI: say which extra is missing.
+        extra = {"torch": "train", "onnxscript": "train", "matplotlib": "train", "fastapi": "serve", "redis": "serve"}
+        missing = (error.name or "").split(".")[0]
+        if missing not in extra:
+            raise
+        raise WorkFailed(f"needs {missing}, which is not installed: pip install 'syncrec[{extra[missing]}]'") from error
+
+
+def _overview() -> str:
+    lines = ["usage: syncrec COMMAND [ARGS]", ""]
+    lines += [f"  {name:<16}{line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join([*lines, "", "syncrec COMMAND --help explains one, with an example; --debug shows tracebacks."])
+
+
+def _describe(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
