@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from formats.errors import WorkFailed
 from formats.folders import new_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MAX_K = 100
 MANIFEST, GRAPH, ITEMS, WARMUP, CARD = "manifest.json", "ranker.onnx", "items.parquet", "warmup.jsonl", "README.md"
 

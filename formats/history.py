@@ -26,7 +26,8 @@ def known_window(item_index: NDArray[np.int32], max_history: int) -> NDArray[np.
     Returns:
         [at most max_history], without zeros. Unknown items are skipped before the window is cut.
     """
-    return item_index[item_index != PADDING][-max_history:]
+    known: NDArray[np.int32] = item_index[item_index != PADDING]
+    return known[-max_history:]
 
 
 def encode_histories(histories: Sequence[NDArray[np.int32]], max_history: int, items: int) -> NDArray[np.int32]:
