@@ -19,6 +19,8 @@ class Ranker(nn.Module):
         super().__init__()
         self.network = network
         self.max_k = max_k
+        self.no_bias: Tensor
+        self.register_buffer("no_bias", torch.zeros(network.items + 2), persistent=False)
         ends = list(accumulate(items_per_domain, initial=1))
         self.columns = list(pairwise(ends))  # [first, end) of every domain
 
@@ -40,13 +42,15 @@ class Ranker(nn.Module):
         # The exporter needs these to know the size of what TopK returns.
         torch._check(places >= 1)  # noqa: SLF001
         torch._check(places <= self.max_k)  # noqa: SLF001
-        scores = F.linear(self.network.cross_next(history), self.network.item_vectors())  # [batch, items + 1]
+        # The whole table, SOS included, and a bias: so the exporter keeps one table for look-up and scoring (Gemm, transB).
+        scores = F.linear(self.network.cross_next(history), self.network.item_vectors(), self.no_bias)
         closed = torch.cat(
             [restricted[:, :1]]
             + [
                 restricted[:, number : number + 1].expand(-1, end - first)
                 for number, (first, end) in enumerate(self.columns)
-            ],
+            ]
+            + [restricted[:, :1]],
             dim=1,
         )
         # `include` and `exclude` name column 0 for "none"; padding has no domain and is never answered.

@@ -124,8 +124,8 @@ class SyNCRec(nn.Module):
         return out
 
     def item_vectors(self) -> Tensor:
-        """Vectors of padding and all items for scoring, [items + 1, dim]; row 0 is zero."""
-        return self.item_embedding.weight[: self.items + 1]
+        """Vectors of padding (zero), all items and SOS, [items + 2, dim]; an item's score is its product with a user's."""
+        return self.item_embedding.weight
 
 
 def build_syncrec(config: SyNCRecConfig) -> SyNCRec:
@@ -136,6 +136,7 @@ def build_syncrec(config: SyNCRecConfig) -> SyNCRec:
 
 
 def _one_per_row(history: Tensor, domain: int) -> Sequences:
+    history = history.long()
     real = history != 0
     # From SOS on, not from the newest event back: a place counted from the end would tell how much future there is.
     position = (real.long().cumsum(1) - 1).clamp(min=0)
