@@ -1,6 +1,7 @@
 """The CDSR path with top-k per domain: exactly the graph that is exported."""
 
 from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Ranker(nn.Module):
         Returns:
             scores, falling, and item indices, [batch, domain, k] each; -inf and 0 where no candidate is left.
         """
-        places = int(k.item())
+        places = cast("int", k.item())  # not int(k): that would fix the number while exporting
         # The exporter needs these to know the size of what TopK returns.
         torch._check(places >= 1)  # noqa: SLF001
         torch._check(places <= self.max_k)  # noqa: SLF001

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch.export import Dim
 
-from formats.bundle import MAX_K, graph_inputs, graph_outputs
+from formats.bundle import graph_inputs, graph_outputs
 from model.ranker import Ranker
 
 OPSET = 20
