@@ -17,19 +17,17 @@ def pairwise_loss(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive)
 
 
-def mean_per_user(states: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Mean of the states in each group, 0 where a group is empty.
+def sum_per_group(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Sums of the values in each group, 0 where a group is empty.
 
     Args:
-        states: [target, dim].
-        group: the group of each state, [target].
+        values: [target] or [target, dim].
+        group: the group of each value, [target].
         groups: number of groups.
     Returns:
-        [groups, dim].
+        [groups] or [groups, dim].
     """
-    summed = states.new_zeros(groups, states.shape[1]).index_add(0, group, states)
-    count = states.new_zeros(groups).index_add(0, group, states.new_ones(len(group)))
-    return summed / count.clamp(min=1).unsqueeze(1)
+    return values.new_zeros(groups, *values.shape[1:]).index_add(0, group, values)
 
 
 class MutualInformation(nn.Module):

@@ -216,9 +216,18 @@ class Batches:
         single_slot[order] = cross_slot
         single = self._sequences(rows, cross_slot, single_input, in_group, group[order] + 1, domain[order])
         by_domain = np.argsort(domain, kind="stable")
-        ready = [torch.from_numpy(a[by_domain]) for a in (single_slot, cross_slot, target, negative, domain, user)]
-        counts = np.bincount(domain, minlength=self.domains).tolist()
-        return Batch(single, cross, *ready, users, counts)
+        return Batch(
+            single=single,
+            cross=cross,
+            single_slot=torch.from_numpy(single_slot[by_domain]),
+            cross_slot=torch.from_numpy(cross_slot[by_domain]),
+            target=torch.from_numpy(target[by_domain]),
+            negative=torch.from_numpy(negative[by_domain]),
+            domain=torch.from_numpy(domain[by_domain]),
+            user=torch.from_numpy(user[by_domain]),
+            users=users,
+            targets_per_domain=np.bincount(domain, minlength=self.domains).tolist(),
+        )
 
     def _sequences(self, rows: int, slot: Ints, item: Ints, position: Ints, segment: Ints, domain: Ints) -> Sequences:
         filled = np.zeros((4, rows * self.slots), dtype=np.int64)

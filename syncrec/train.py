@@ -1,0 +1,110 @@
+"""Train SyNCRec on a dataset; the best epoch by validation is kept.
+
+Example:
+  syncrec train grocery.dataset --out grocery.run
+  syncrec train grocery.dataset --out paper.run --preset paper --set epochs=50
+  torchrun --nproc-per-node 2 -m syncrec train grocery.dataset --out grocery.run
+
+The run's folder holds the config, the checkpoints, a log (log.jsonl: losses, gaps, lambda and weights per domain) and a
+figure of it. Ctrl-C saves; --resume goes on with the same numbers as if nothing had happened.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from formats.errors import WorkFailed, WrongUse
+from syncrec.console import ProgressLine, duration
+from training.config import PRESETS, TrainingConfig, configured
+from training.dataset import Dataset, open_dataset
+from training.loop import Progress, Training
+from training.processes import Processes, joined_processes
+from training.run import FIGURE, LOG, RUN, dataset_of, read_run, write_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by syncrec prepare")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON with keys of the config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    parser.add_argument("--resume", action="store_true", help="go on with RUN where it was left")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; returns 0, or 1 after Ctrl-C."""
+    with joined_processes() as processes:
+        dataset, config = _opened(arguments, processes)
+        training = Training(dataset, config, arguments.out, processes, Reporter(processes))
+        if arguments.resume:
+            training.resume()
+        started = time.monotonic()
+        try:
+            best = training.train()
+        except KeyboardInterrupt:
+            state = training.state
+            where = f"after step {state.step} of epoch {state.epoch}" if state.step else f"before epoch {state.epoch}"
+            raise WorkFailed(f"stopped {where}; saved: the same command with --resume goes on") from None
+        finally:
+            _draw(arguments.out, processes)
+        if processes.rank == 0:
+            epoch = training.state.best_epoch
+            print(
+                f"{arguments.out}: epoch {epoch} is best, validation NDCG@10 {best:.4f} (mean of the domains), "
+                f"{duration(time.monotonic() - started)}; {LOG}, {FIGURE} beside it"
+            )
+    return 0
+
+
+class Reporter:
+    """Progress on a terminal; a line per epoch."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.silent = processes.rank != 0
+        self.line = ProgressLine()
+
+    def __call__(self, now: Progress) -> None:
+        """Show where the training stands."""
+        if self.silent:
+            return
+        if now.score is None:
+            self.line.show(
+                f"epoch {now.epoch}  step {now.step}/{now.steps}  loss {now.loss:.4f}  "
+                f"{now.events_per_second:,.0f} events/s  {duration(now.epoch_seconds_left)} left in this epoch"
+            )
+            return
+        self.line.clear()
+        best = "best so far" if now.best_epoch == now.epoch else f"best {now.best_score:.4f} in epoch {now.best_epoch}"
+        print(
+            f"epoch {now.epoch:3}  loss {now.loss:.4f}  {now.events_per_second:,.0f} events/s  "
+            f"validation NDCG@10 {now.score:.4f}  {best}",
+            flush=True,
+        )
+
+
+def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Dataset, TrainingConfig]:
+    out: Path = arguments.out
+    if arguments.resume:
+        if arguments.config or arguments.assignments:
+            raise WrongUse("--resume goes on with the config of the run: leave out --config and --set")
+        former = read_run(out)
+        return dataset_of(former, arguments.dataset), former.config
+    config = configured(arguments.preset, arguments.config, arguments.assignments)
+    dataset = open_dataset(arguments.dataset)
+    config.network(dataset.items_per_domain)
+    if processes.rank == 0:
+        if (out / RUN).exists():
+            raise WrongUse(f"{out} holds a run already: --resume goes on with it, or name another folder")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise WrongUse(f"{out} exists already: name another folder or remove it first")
+        out.mkdir(parents=True, exist_ok=True)
+        write_run(out, config, dataset)
+    return dataset, config
+
+
+def _draw(out: Path, processes: Processes) -> None:
+    if processes.rank == 0 and (out / LOG).exists():
+        from training.figure import draw_training  # matplotlib takes a second to load
+
+        draw_training(out / LOG, out / FIGURE)

@@ -1,0 +1,67 @@
+"""Tensors and a little JSON in one file that is replaced whole: safetensors, no pickles."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from formats.errors import WorkFailed
+
+
+def write_checkpoint(file: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+    """Write a checkpoint; a crash or a full disk on the way leaves the former one.
+
+    Raises:
+        WorkFailed: the file cannot be written.
+    """
+    temporary = file.with_name(f".{file.name}.partial")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(save(tensors, metadata={"notes": json.dumps(notes)}))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise WorkFailed(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and notes of a checkpoint.
+
+    Raises:
+        WorkFailed: there is none, or it is damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as content:
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no mapping)
+            notes = json.loads(content.metadata()["notes"])
+    except FileNotFoundError as error:
+        raise WorkFailed(f"{file}: no such checkpoint") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WorkFailed(f"{file}: damaged checkpoint: {error}") from error
+    return tensors, notes
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's state under the names of the parameters, `optimizer/<key>/<parameter>`."""
+    return {
+        f"optimizer/{key}/{name}": value
+        for name, parameter in module.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    parameters = dict(module.named_parameters())
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, key, parameter = name.split("/", 2)
+            optimizer.state[parameters[parameter]][key] = value

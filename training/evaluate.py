@@ -1,0 +1,145 @@
+"""Run -> HR, NDCG and MRR per domain, both tasks beside popularity, and the negative-transfer table."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.cases import Cases, contexts
+from training.dataset import Dataset
+from training.metrics import Ranks, hr_at_k, mrr_at_k, ndcg_at_k
+from training.objective import Objective
+from training.ranking import Catalogue, cross_scorer, rank_cases, single_scorer
+from training.run import TrainedRun
+
+CUT_OFFS = (5, 10, 20)
+METRICS = {"hr": hr_at_k, "ndcg": ndcg_at_k, "mrr": mrr_at_k}
+Part = Literal["validation", "test"]
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an evaluation is done; it stands in its result.
+
+    Attributes:
+        part: which events are scored.
+        exclude_seen: leave out what the user has had before, as the service does by default.
+        max_cases: at most so many events per domain, drawn once; None = all.
+        sampled: rank the target among so many drawn candidates of its domain instead of all. Not comparable with full
+            ranking, nor between numbers of candidates (Krichene and Rendle 2020).
+    """
+
+    part: Part = "test"
+    exclude_seen: bool = True
+    max_cases: int | None = None
+    sampled: int | None = None
+
+
+def evaluate(trained: TrainedRun, protocol: Protocol) -> dict[str, Any]:
+    """Score one part of the run's dataset.
+
+    Returns:
+        JSON: per domain, over all events (`overall`) and as mean of the domains (`macro`): n, how many targets are cold
+        (in no training event, counted as misses), how many answers are popularity's (no known history), and the metrics of
+        `cross`, `single` and `popularity`; per domain also the gap and weight that training ended with.
+    """
+    dataset, objective = trained.dataset, trained.objective
+    cases = contexts(dataset, protocol.part)
+    cases = cases.take(_drawn(cases, protocol.max_cases, trained.run.config.seed))
+    catalogue = catalogue_of(dataset)
+    scorers = {
+        "cross": cross_scorer(objective.network, catalogue, trained.run.config.max_history),
+        "single": single_scorer(objective.network, catalogue, trained.run.config.max_history),
+        "popularity": catalogue.popular,
+    }
+    ranks, stood_in = {}, np.zeros(0, dtype=np.bool_)
+    for name, scorer in scorers.items():
+        ranks[name], stood_in = rank_cases(cases, scorer, catalogue, protocol.exclude_seen, protocol.sampled)
+    domain = cases.target_domain
+    groups = {name: domain == number for number, name in enumerate(dataset.domains, start=1)}
+    lambdas, weights = objective.gap.average.tolist(), objective.gap.weights().tolist()
+    domains = {
+        name: {**_table(cases, ranks, stood_in, which), "lambda": gap, "weight": weight}
+        for (name, which), gap, weight in zip(groups.items(), lambdas, weights, strict=True)
+    }
+    return {
+        "part": protocol.part,
+        "ranking": _ranking_name(protocol),
+        "seen_items": "excluded" if protocol.exclude_seen else "kept",
+        "checkpoint_epoch": trained.notes["epoch"],
+        "domains": domains,
+        "overall": _table(cases, ranks, stood_in, np.ones(len(cases), dtype=np.bool_)),
+        "macro": _macro(domains.values(), scorers),
+    }
+
+
+def validation_score(objective: Objective, dataset: Dataset, max_cases: int, seed: int, max_history: int) -> float:
+    """Macro NDCG@10 of CDSR on at most `max_cases` validation events, the same ones at every call.
+
+    Macro, so that the largest domain does not decide alone; a domain without validation events does not count.
+    """
+    objective.eval()
+    cases = contexts(dataset, "validation")
+    cases = cases.take(_drawn(cases, -(-max_cases // len(dataset.domains)), seed))
+    catalogue = catalogue_of(dataset)
+    scorer = cross_scorer(objective.network, catalogue, max_history)
+    ranks, _ = rank_cases(cases, scorer, catalogue, exclude_seen=drops_repeats(dataset))
+    domain = cases.target_domain
+    found = [ndcg_at_k(ranks[domain == number], 10) for number in np.unique(domain)]
+    return float(np.mean([values.mean() for values in found])) if found else 0.0
+
+
+def catalogue_of(dataset: Dataset) -> Catalogue:
+    """Sizes and popularity of the training catalogue."""
+    popularity = dataset.catalogue()["popularity"].to_numpy().astype(np.float32)
+    return Catalogue(dataset.items_per_domain, np.concatenate([[np.float32(0)], popularity]))
+
+
+def drops_repeats(dataset: Dataset) -> bool:
+    """Whether the task is the first event of a user with an item; then seen items are no candidates."""
+    return bool(dataset.manifest.options["repeats"] == "drop")
+
+
+def _drawn(cases: Cases, per_domain: int | None, seed: int) -> NDArray[np.int64]:
+    if per_domain is None:
+        return np.arange(len(cases))
+    order = np.random.default_rng((seed, 3)).permutation(len(cases))
+    domain = cases.target_domain[order]
+    drawn = [order[domain == number][:per_domain] for number in np.unique(domain)]
+    return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
+
+
+def _table(
+    cases: Cases, ranks: dict[str, Ranks], stood_in: NDArray[np.bool_], which: NDArray[np.bool_]
+) -> dict[str, Any]:
+    counts = {
+        "n": int(which.sum()),
+        "cold": int((cases.target[which] == 0).sum()),
+        "answered_by_popularity": int(stood_in[which].sum()),
+    }
+    return {**counts, **{name: _metrics(values[which]) for name, values in ranks.items()}}
+
+
+def _metrics(ranks: Ranks) -> Values | None:
+    """Means over cases, named `ndcg@10` and so on; None without cases: there is no mean of nothing."""
+    if not len(ranks):
+        return None
+    return {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in METRICS.items() for k in CUT_OFFS}
+
+
+def _macro(domains: Iterable[dict[str, Any]], names: Iterable[str]) -> dict[str, Values | None]:
+    tables = list(domains)
+    found = {name: [table[name] for table in tables if table[name] is not None] for name in names}
+    return {
+        name: {key: float(np.mean([value[key] for value in values])) for key in values[0]} if values else None
+        for name, values in found.items()
+    }
+
+
+def _ranking_name(protocol: Protocol) -> str:
+    if protocol.sampled is None:
+        return "full, in the target's domain"
+    return f"sampled, 1 + {protocol.sampled} of the target's domain (not comparable with full ranking)"

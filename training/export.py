@@ -1,0 +1,190 @@
+"""Run -> bundle: the ONNX graph, compared with PyTorch on real histories before the bundle appears under its name."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from formats.bundle import (
+    CARD,
+    GRAPH,
+    ITEMS,
+    MAX_K,
+    WARMUP,
+    Bundle,
+    Manifest,
+    WarmupRequest,
+    graph_inputs,
+    graph_outputs,
+    write_bundle,
+)
+from formats.errors import WorkFailed
+from formats.history import encode_histories
+from formats.runtime import import_onnxruntime
+from model.ranker import Ranker
+from training.card import model_card
+from training.cases import contexts
+from training.config import to_json
+from training.dataset import Dataset
+from training.graph import OPSET, write_graph
+from training.run import TrainedRun
+
+# float32 sums in another order; ten times what was ever seen between PyTorch and ONNX Runtime on trained networks.
+TOLERANCE = 1e-4
+COMPARED_HISTORIES = 256
+WARMUP_REQUESTS = 32
+WARMUP_K = 10
+
+Histories = list[NDArray[np.int32]]
+Answer = tuple[NDArray[np.float32], NDArray[np.int32]]
+
+
+def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bundle:
+    """Write the bundle of a run's best checkpoint.
+
+    Args:
+        trained: the run.
+        evaluation: what `evaluate` found, for the manifest and the model card.
+        models: the models folder.
+    Raises:
+        WorkFailed: graph and checkpoint differ, or the disk is full; nothing is left behind.
+    """
+    dataset, config = trained.dataset, trained.run.config
+    network = trained.objective.network.cpu().eval()
+    ranker = Ranker(network, dataset.items_per_domain, MAX_K).eval()
+    slots, domains = config.max_history + 1, len(dataset.domains)
+    created = datetime.now(UTC)
+    weights = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
+    version = f"{created:%Y%m%dT%H%M%SZ}-{hashlib.sha256(weights).hexdigest()[:8]}"
+    items = _items(dataset)
+    histories = _real_histories(dataset, COMPARED_HISTORIES, config.max_history)
+
+    def fill(folder: Path) -> None:
+        write_graph(ranker, folder / GRAPH, slots)
+        _compare(ranker, folder / GRAPH, histories, config.max_history, network.items)
+        items.write_parquet(folder / ITEMS)
+        warmup = _warmup(ranker, histories[:WARMUP_REQUESTS], config.max_history, dataset, items)
+        (folder / WARMUP).write_text("".join(request.model_dump_json() + "\n" for request in warmup))
+        (folder / CARD).write_text(model_card(version, created, dataset, config, evaluation))
+
+    def manifest(files: dict[str, str]) -> Manifest:
+        return Manifest(
+            model_version=version,
+            created_at=created,
+            domains=dataset.domains,
+            items_per_domain=dict(zip(dataset.domains, dataset.items_per_domain, strict=True)),
+            max_history=config.max_history,
+            dim=config.dim,
+            inputs=graph_inputs(domains, slots),
+            outputs=graph_outputs(domains),
+            training_config=to_json(config),
+            dataset_fingerprint=dataset.fingerprint,
+            evaluation=evaluation,
+            opset=OPSET,
+            files=files,
+        )
+
+    return write_bundle(models, manifest, version, fill)
+
+
+def ask(ranker: Ranker, histories: Histories, seen: Histories, max_history: int, items: int, k: int) -> Answer:
+    """The checkpoint's answer to some histories, seen items excluded: scores and item indices, [batch, domain, k]."""
+    feed = _feed(histories, seen, max_history, items, len(ranker.columns), k)
+    with torch.inference_mode():
+        scores, index = ranker(
+            *(torch.from_numpy(feed[name]) for name in ("history", "exclude", "restricted", "include", "k"))
+        )
+    return scores.numpy(), index.numpy()
+
+
+def answers_agree(one: Answer, other: Answer, tolerance: float) -> bool:
+    """Whether two answers are the same but for rounding: scores within the tolerance, items equal except near ties."""
+    (scores, index), (other_scores, other_index) = one, other
+    finite = np.isfinite(scores)
+    if not np.array_equal(finite, np.isfinite(other_scores)):
+        return False
+    if not np.allclose(scores[finite], other_scores[finite], rtol=tolerance, atol=tolerance):
+        return False
+    # Where the items differ, the two must be near ties: the score at the same place already is, so only the place moved.
+    moved = (index != other_index) & finite
+    gaps = np.abs(np.diff(np.where(finite, scores, 0.0), axis=-1))
+    close = gaps <= 2 * tolerance * np.maximum(1, np.abs(scores[..., 1:]))
+    near = np.zeros_like(moved)
+    near[..., 1:] |= close
+    near[..., :-1] |= close
+    near[..., -1] = True  # the first place below the cut is unknown, so a tie there is allowed
+    return bool((~moved | near).all())
+
+
+def _compare(ranker: Ranker, graph: Path, histories: Histories, max_history: int, items: int) -> None:
+    onnxruntime = import_onnxruntime()
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    # Together and alone: a batch of mixed lengths must answer as each of its rows would.
+    for batch in [histories, *([history] for history in histories[:4])]:
+        feed = _feed(batch, batch, max_history, items, len(ranker.columns), MAX_K)
+        answer = tuple(session.run(["scores", "item_index"], feed))
+        if not answers_agree(ask(ranker, batch, batch, max_history, items, MAX_K), answer, TOLERANCE):
+            raise WorkFailed(
+                f"the ONNX graph and the checkpoint differ by more than {TOLERANCE}: no bundle was written"
+            )
+
+
+def _feed(
+    histories: Histories, seen: Histories, max_history: int, items: int, domains: int, k: int
+) -> dict[str, NDArray[Any]]:
+    exclude = np.zeros((len(seen), max(1, *(len(row) for row in seen))), dtype=np.int32)
+    for row, known in zip(exclude, seen, strict=True):
+        row[: len(known)] = known
+    return {
+        "history": encode_histories(histories, max_history, items),
+        "exclude": exclude,
+        "restricted": np.zeros((len(histories), domains), dtype=np.bool_),
+        "include": np.zeros((len(histories), 1), dtype=np.int32),
+        "k": np.array(k, dtype=np.int64),
+    }
+
+
+def _real_histories(dataset: Dataset, count: int, max_history: int) -> Histories:
+    """Histories before test events; the first ones cut to the lengths at which an encoding is most likely to be wrong."""
+    cases = contexts(dataset, "test")
+    order = np.random.default_rng(0).permutation(len(cases))
+    found = [history[history > 0] for history in (cases.history(case) for case in order[: 4 * count])]
+    found = sorted((history for history in found if len(history)), key=len, reverse=True)[:count]
+    if not found:
+        raise WorkFailed(f"{dataset.path}: no test event has a known item before it: nothing to compare the graph with")
+    lengths = (1, 2, max_history, max_history + 1)
+    return [history[-length:] for history, length in zip(found, lengths, strict=False)] + found[4:]
+
+
+def _warmup(
+    ranker: Ranker, histories: Histories, max_history: int, dataset: Dataset, items: pl.DataFrame
+) -> list[WarmupRequest]:
+    scores, index = ask(ranker, histories, histories, max_history, dataset.items, WARMUP_K)
+    ids, domains = items["item_id"].to_list(), items["domain"].to_list()
+    return [
+        WarmupRequest(
+            user_id=f"warmup-{number}",
+            history=[(domains[item - 1], ids[item - 1]) for item in history],
+            k=WARMUP_K,
+            answer={
+                domain: [
+                    (ids[item - 1], float(score))
+                    for item, score in zip(index[number, place], scores[number, place], strict=True)
+                    if item
+                ]
+                for place, domain in enumerate(dataset.domains)
+            },
+        )
+        for number, history in enumerate(histories)
+    ]
+
+
+def _items(dataset: Dataset) -> pl.DataFrame:
+    items = dataset.catalogue()
+    empty = [name for name in ("title", "category") if name in items.columns and items[name].null_count() == len(items)]
+    return items.drop(empty)
