@@ -1,0 +1,109 @@
+"""What can go wrong with one request, told apart by what the caller or operator can do about it.
+
+ServiceError
+├── InvalidRequest            the request cannot be meant; `errors` names the fields
+│   ├── UnknownDomain         a domain that the model does not have; carries the known ones
+│   └── CategoriesUnknown     categories were asked for and the bundle has none
+├── BodyTooLarge              the body is larger than the limit
+├── BodyTooSlow               the body did not arrive in time
+├── UnsupportedMediaType      the body is declared to be something else than JSON
+├── QueueFull                 more requests wait for the model than the limit allows
+├── DeadlineExceeded          the answer was not there in time
+└── PartFailed                a part that a request can do without; the answer is by popularity then
+    ├── HistoryUnavailable    Redis is away, slow, or holds something that is no history
+    └── ModelFailed           ONNX Runtime raised, or its scores are not numbers
+
+Each is named after what happened. Nothing here knows HTTP; `http/problems.py` gives each a status. Failures at start are `formats.errors.WorkFailed`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing that is wrong with a request: where (`history[0].item_id`; empty = the body as a whole) and what."""
+
+    field: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """A request that got no answer, or not the one it could have had."""
+
+
+class InvalidRequest(ServiceError):  # noqa: N818
+    """The request cannot be meant."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{e.field}: {e.detail}" if e.field else e.detail for e in self.errors))
+
+
+class UnknownDomain(InvalidRequest):
+    """A domain that the model does not have."""
+
+    def __init__(self, domain: str, known: Sequence[str], field: str) -> None:
+        self.domain, self.known = domain, tuple(known)
+        super().__init__([FieldError(field, f"unknown domain '{domain}'; known: {', '.join(known)}")])
+
+
+class CategoriesUnknown(InvalidRequest):
+    """Categories were asked for, and the bundle has none."""
+
+    def __init__(self) -> None:
+        super().__init__([FieldError("categories", "the served bundle has no categories to filter by")])
+
+
+class BodyTooLarge(ServiceError):  # noqa: N818
+    """The body is larger than the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(f"the body is larger than {limit_bytes} bytes")
+
+
+class BodyTooSlow(ServiceError):  # noqa: N818
+    """The body did not arrive in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the body did not arrive in time")
+
+
+class UnsupportedMediaType(ServiceError):  # noqa: N818
+    """The body is declared to be something else than JSON."""
+
+    def __init__(self) -> None:
+        super().__init__("the body must be sent as Content-Type: application/json")
+
+
+class QueueFull(ServiceError):  # noqa: N818
+    """More requests wait for the model than the limit allows."""
+
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__("too many requests are waiting; try again shortly")
+
+
+class DeadlineExceeded(ServiceError):  # noqa: N818
+    """The answer was not there in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer was not ready within the time for one request")
+
+
+class PartFailed(ServiceError):  # noqa: N818
+    """A part that a request can do without."""
+
+
+class HistoryUnavailable(PartFailed):
+    """Redis is away, slow, or holds something that is no history. `reason` is short and without user data."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"history store: {reason}")
+
+
+class ModelFailed(PartFailed):
+    """ONNX Runtime raised, or its scores are not numbers."""

@@ -1,0 +1,40 @@
+"""Recommendation -> JSON, put together from each item's ready-made bytes: 14 microseconds where dicts take 35."""
+
+import orjson
+
+from service.ranking.catalog import Catalog
+from service.ranking.query import DomainList
+from service.recommend import MAX_K, Recommendation
+
+_RANKS = [b',"rank":%d' % rank for rank in range(1, MAX_K + 1)]
+
+
+def encode_answer(answer: Recommendation) -> bytes:
+    """The answer of the contract."""
+    lists = b",".join(
+        b"%b:[%b]" % (orjson.dumps(domain), _encode_list(answer.catalog, found)) for domain, found in answer.lists
+    )
+    return (
+        b'{"recommendation_id":"%b","user_id":%b,"model_version":%b,"source":"%b","experiment":null,'
+        b'"missing_ids":%b,"domains":{%b}}'
+    ) % (
+        answer.recommendation_id.encode(),
+        orjson.dumps(answer.user_id),
+        orjson.dumps(answer.catalog.model_version),
+        answer.source.encode(),
+        orjson.dumps(answer.missing_ids),
+        lists,
+    )
+
+
+def _encode_list(catalog: Catalog, found: DomainList) -> bytes:
+    if not found.item_index:
+        return b""
+    scores = orjson.dumps(found.scores, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    head, tail = catalog.head, catalog.tail
+    return b",".join(
+        [
+            b"%b%b%b%b" % (head[index], score, rank, tail[index])
+            for index, score, rank in zip(found.item_index, scores, _RANKS, strict=False)
+        ]
+    )

@@ -1,0 +1,106 @@
+"""What Prometheus sees. One registry per application, so that two in one process do not mix. Never a user id."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from service.ranking.batcher import BatchTimes
+
+# Seconds. A batch of one takes about 0.2 ms, the default deadline is 1 s.
+BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+STAGES = ("history", "queue", "inference", "rest")
+SOURCES = ("model", "popularity", "degraded")
+
+
+class Metrics:
+    """The counters and histograms of one application."""
+
+    media_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._recommendations = Counter(
+            "syncrec_recommendations",
+            "Answers of /recommend by where they came from and by model.",
+            ["source", "model_version"],
+            registry=registry,
+        )
+        self._responses = Counter(
+            "syncrec_http_responses", "Responses by route and status.", ["route", "status"], registry=registry
+        )
+        self._request_seconds = Histogram(
+            "syncrec_recommend_seconds",
+            "From the body's arrival to the answer, answers of /recommend only.",
+            registry=registry,
+            buckets=BUCKETS_S,
+        )
+        stage = Histogram(
+            "syncrec_stage_seconds",
+            "Time in one stage of /recommend: history (Redis), queue (waiting for the model), inference (one batch), rest.",
+            ["stage"],
+            registry=registry,
+            buckets=BUCKETS_S,
+        )
+        # Looked up once: .labels() costs more than observe().
+        self._history, self._queue, self._inference, self._rest = (stage.labels(name) for name in STAGES)
+        self._batch_size = Histogram(
+            "syncrec_batch_size", "Requests ranked in one run of the model.", registry=registry, buckets=BATCH_BUCKETS
+        )
+        self.queued = Gauge(
+            "syncrec_queue_requests", "Requests that wait for the model.", registry=registry, multiprocess_mode="sum"
+        )
+        self._failures = Counter(
+            "syncrec_part_failures",
+            "Requests answered without a part that failed: history or model.",
+            ["part", "reason"],
+            registry=registry,
+        )
+        self._provider = Gauge(
+            "syncrec_provider_info",
+            "1 for the ONNX Runtime provider that was asked for and the one that runs the model.",
+            ["asked", "got"],
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        self._model = Gauge(
+            "syncrec_model_info",
+            "1 for the served model.",
+            ["model_version"],
+            registry=registry,
+            multiprocess_mode="max",
+        )
+
+    def serves(self, model_version: str, asked: str, got: str) -> None:
+        """Which model is served, and on what."""
+        self._model.labels(model_version).set(1)
+        self._provider.labels(asked, got).set(1)
+        for source in SOURCES:  # so that a rate exists from the first scrape on
+            self._recommendations.labels(source, model_version)
+
+    def batch(self, times: BatchTimes) -> None:
+        """One run of the model."""
+        self._batch_size.observe(times.size)
+        self._inference.observe(times.run_s)
+        for queued_s in times.queued_s:
+            self._queue.observe(queued_s)
+
+    def history(self, seconds: float) -> None:
+        """One read of a history, successful or not."""
+        self._history.observe(seconds)
+
+    def failure(self, part: str, reason: str) -> None:
+        """One request that goes on without `part`."""
+        self._failures.labels(part, reason).inc()
+
+    def answered(self, source: str, model_version: str, total_s: float, rest_s: float) -> None:
+        """One answer of /recommend, and how much of its time neither Redis nor the ranker took."""
+        self._recommendations.labels(source, model_version).inc()
+        self._request_seconds.observe(total_s)
+        self._rest.observe(rest_s)
+
+    def response(self, route: str, status: int) -> None:
+        """One HTTP response."""
+        self._responses.labels(route, str(status)).inc()
+
+    def exposition(self) -> bytes:
+        """Everything as text for Prometheus."""
+        return generate_latest(self.registry)

@@ -1,0 +1,130 @@
+"""MicroBatcher: one thread that owns a function of many requests, and a bounded queue of single ones before it.
+
+Greedy: as soon as the thread is free it takes what is queued. Under load batches grow by themselves, without load
+nobody waits. Who has left or run out of time is skipped.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from service.errors import DeadlineExceeded, QueueFull
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class BatchTimes:
+    """What became of one batch, for metrics. Seconds."""
+
+    size: int
+    queued_s: tuple[float, ...]  # of each request
+    run_s: float
+
+
+@dataclass(eq=False)
+class _Job(Generic[Item, Answer]):
+    item: Item
+    deadline: float  # on the clock of time.monotonic
+    answer: "asyncio.Future[Answer]"
+    queued_at: float = field(default_factory=time.monotonic)
+
+
+class MicroBatcher(Generic[Item, Answer]):
+    """Use as an async context manager: the thread runs within it, and answers to that event loop."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Answer]],
+        max_batch: int,
+        max_wait_s: float,
+        queue_limit: int,
+        observe: Callable[[BatchTimes], None] = lambda _: None,
+    ) -> None:
+        self._run, self._observe = run, observe
+        self._max_batch, self._max_wait_s, self._queue_limit = max_batch, max_wait_s, queue_limit
+        self._queue: deque[_Job[Item, Answer]] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+
+    async def __aenter__(self) -> "MicroBatcher[Item, Answer]":
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Finish what is queued, then end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def __len__(self) -> int:
+        """Requests that wait."""
+        return len(self._queue)
+
+    async def submit(self, item: Item, deadline: float) -> Answer:
+        """What `run` makes of this item.
+
+        Args:
+            item: one place of a batch.
+            deadline: on the clock of time.monotonic.
+        Raises:
+            QueueFull: at once, when too many wait already.
+            DeadlineExceeded: the answer is not there at the deadline.
+            Exception: whatever `run` raised for the batch.
+        """
+        job: _Job[Item, Answer] = _Job(item, deadline, self._loop.create_future())
+        with self._wake:
+            if len(self._queue) >= self._queue_limit:
+                raise QueueFull
+            self._queue.append(job)
+            self._wake.notify()
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await job.answer
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    def _work(self) -> None:
+        while jobs := self._take():
+            # A caller may leave between here and the end of the run; its place is then computed for nobody.
+            alive = [job for job in jobs if not job.answer.done() and job.deadline > time.monotonic()]
+            if alive:
+                self._answer(alive)
+
+    def _take(self) -> list[_Job[Item, Answer]]:
+        """The next jobs; none when it is time to end."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._queue or self._closing)
+            if self._max_wait_s:
+                self._wake.wait_for(lambda: len(self._queue) >= self._max_batch or self._closing, self._max_wait_s)
+            return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+
+    def _answer(self, jobs: Sequence[_Job[Item, Answer]]) -> None:
+        start = time.monotonic()
+        outcomes: Sequence[Answer | Exception]
+        try:
+            outcomes = self._run([job.item for job in jobs])
+        except Exception as error:  # noqa: BLE001 (goes to the callers; the thread must live on)
+            outcomes = [error] * len(jobs)
+        self._observe(BatchTimes(len(jobs), tuple(start - job.queued_at for job in jobs), time.monotonic() - start))
+        # One wake-up of the event loop per batch, not per request.
+        self._loop.call_soon_threadsafe(_settle, [job.answer for job in jobs], outcomes)
+
+
+def _settle(answers: Sequence["asyncio.Future[Answer]"], outcomes: Sequence[Answer | Exception]) -> None:
+    for answer, outcome in zip(answers, outcomes, strict=True):
+        if answer.done():
+            continue
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
