@@ -11,13 +11,13 @@ from formats.bundle import newest_bundle
 from formats.errors import WorkFailed
 from service.history.embedded import is_embedded, redis_at
 from service.history.store import open_histories
-from service.http.fast import Door
+from service.http.fast import Door, Message, Receive, Scope, Send
 from service.http.problems import answer_problems
 from service.http.routes import describe_problems, router
 from service.metrics import Metrics
 from service.ranking.ranker import open_ranker
 from service.recommend import Recommender
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +27,23 @@ class Service(Door):
 
     failed_start: WorkFailed | None = None
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; or the lifespan, whose failure is told in one line instead of a traceback."""
+        if scope["type"] != "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+
+        async def in_one_line(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed" and self.failed_start is not None:
+                message = {**message, "message": str(self.failed_start)}
+            await send(message)
+
+        await self.api(scope, receive, in_one_line)
+
 
 def create_app(settings: Settings | None = None) -> Service:
     """A fresh application; everything it holds is opened in its lifespan and closed in reverse."""
-    settings = Settings() if settings is None else settings
+    settings = read_settings() if settings is None else settings
     metrics = Metrics()
 
     @asynccontextmanager
@@ -65,7 +78,6 @@ async def _open(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
     ranker = await resources.enter_async_context(open_ranker(bundle, settings, metrics.batch))
     session, version = ranker.onnx_session, bundle.manifest.model_version
     metrics.serves(version, session.asked, session.got)
-    metrics.queued.set_function(lambda: ranker.waiting)
     log.info(
         "serving model %s on %s",
         version,

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from formats.errors import WrongUse
 
 Providers = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -64,3 +66,22 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )
+
+
+def read_settings(**given: object) -> Settings:
+    """The environment's settings, with what was given on a command line (not None) in their place.
+
+    Raises:
+        WrongUse: names the variable that cannot be meant.
+    """
+    try:
+        # By name, since the environment is read for the fields that are left out.
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WrongUse(f"SYNCREC_{str(first['loc'][0]).upper()}: {first['msg']}") from error
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make these settings in another process."""
+    return {f"SYNCREC_{name.upper()}": str(value) for name, value in settings.model_dump().items()}

@@ -19,10 +19,14 @@ MAX_TIMESTAMP = 2**32 - 1
 Events = np.ndarray[tuple[int], np.dtype[Any]]
 
 
+def text_hash(text: str) -> int:
+    """64 bits of BLAKE2b."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def item_hash(domain: str, item_id: str) -> int:
     """64 bits that stand for an item. The length keeps ("a", "bc") and ("ab", "c") apart."""
-    name = domain.encode()
-    return int.from_bytes(blake2b(b"%d:%b%b" % (len(name), name, item_id.encode()), digest_size=8).digest(), "little")
+    return text_hash(f"{len(domain)}:{domain}{item_id}")
 
 
 def item_hashes(items: Iterable[tuple[str, str]]) -> NDArray[np.uint64]:

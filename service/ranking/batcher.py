@@ -20,9 +20,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class BatchTimes:
-    """What became of one batch, for metrics. Seconds."""
+    """What became of one batch, for metrics. Seconds; `left`: requests still in the queue."""
 
     size: int
+    left: int
     queued_s: tuple[float, ...]  # of each request
     run_s: float
 
@@ -115,7 +116,9 @@ class MicroBatcher(Generic[Item, Answer]):
             outcomes = self._run([job.item for job in jobs])
         except Exception as error:  # noqa: BLE001 (goes to the callers; the thread must live on)
             outcomes = [error] * len(jobs)
-        self._observe(BatchTimes(len(jobs), tuple(start - job.queued_at for job in jobs), time.monotonic() - start))
+        self._observe(
+            BatchTimes(len(jobs), len(self), tuple(start - job.queued_at for job in jobs), time.monotonic() - start)
+        )
         # One wake-up of the event loop per batch, not per request.
         self._loop.call_soon_threadsafe(_settle, [job.answer for job in jobs], outcomes)
 

@@ -46,11 +46,6 @@ class Ranker:
         except Exception as error:  # what ONNX Runtime raises has no common base below Exception
             raise ModelFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
-    @property
-    def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._batcher)
-
 
 def rank_batch(catalog: Catalog, session: OnnxSession, queries: Sequence[Query]) -> list[Ranked]:
     """Rank many queries in one run of the graph, with the largest k of them; each answer is cut to its own.

@@ -1,0 +1,155 @@
+"""Event files -> histories in Redis, in bulk."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+import polars as pl
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from formats.errors import WorkFailed
+from formats.events import EventSource, IdCodes, read_events
+from service.history.ordering import UserEvents, order_events
+from service.history.packed import pack
+from service.history.store import history_key
+
+PIPELINE = 1000  # users per round trip
+SAMPLE = 1000  # users whose memory Redis is asked for
+EXAMPLES = 5
+TIMEOUT_S = 30.0
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load.
+
+    columns: standard name -> the files' name, where they differ.
+    kinds: the event kinds that count.
+    keep_repeats: whether a user's later events of an item are kept too.
+    max_bad: share of malformed rows up to which the work goes on.
+    history_limit: newest events kept per user.
+    history_days: days from now on after which Redis forgets a history.
+    """
+
+    columns: Mapping[str, str]
+    kinds: Sequence[str]
+    keep_repeats: bool
+    max_bad: float
+    history_limit: int
+    history_days: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded. Bytes per user as Redis counts them (key, value and its own book-keeping), of a sample."""
+
+    users: int
+    events: int
+    malformed: int
+    examples: tuple[str, ...]
+    bytes_per_user: float
+    seconds: float
+
+    @property
+    def events_per_second(self) -> float:
+        """From the first byte read to the last written."""
+        return self.events / self.seconds
+
+
+def load_histories(
+    sources: Sequence[EventSource], url: str, options: LoadOptions, progress: Callable[[str], None] = lambda _: None
+) -> Loaded:
+    """Store the history of every user of these files, in place of what was stored for them.
+
+    Raises:
+        WorkFailed: a file cannot be read, too many rows are malformed, or Redis is away or full.
+    """
+    start = time.monotonic()
+    with _connected(url) as client:
+        rows, malformed, examples = _read_all(sources, options, progress)
+        progress("sorting")
+        histories = order_events(rows, keep_repeats=options.keep_repeats)
+        del rows
+        events = 0
+        for written, count in _write(client, histories, options):
+            events += count
+            progress(f"writing: {written:,} of {len(histories.user_ids):,} users")
+        seconds = time.monotonic() - start
+        memory = _memory_per_user(client, histories.user_ids)
+    return Loaded(len(histories.user_ids), events, malformed, examples, memory, seconds)
+
+
+class _connected:  # noqa: N801 (reads as a function)
+    """A connection that is there before the long work starts, with failures of any time told as ours."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+        except ValueError as error:
+            raise WorkFailed(f"--redis: {error}") from error
+
+    def __enter__(self) -> redis.Redis:
+        try:
+            self._client.ping()
+        except RedisError as error:
+            self._client.close()
+            raise WorkFailed(f"Redis does not answer: {error}") from error
+        return self._client
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._client.close()
+        if isinstance(error, RedisError):
+            raise WorkFailed(f"Redis: {error}") from error
+
+
+def _read_all(
+    sources: Sequence[EventSource], options: LoadOptions, progress: Callable[[str], None]
+) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
+    codes, frames = IdCodes(), []
+    examples: list[str] = []
+    good = bad = 0
+    for number, source in enumerate(sources, start=1):
+        progress(f"reading {number} of {len(sources)}: {source.path}")
+        found = read_events(source, options.columns, codes)
+        good, bad = good + len(found.good), bad + len(found.bad)
+        for line, _, problem, detail in found.bad.head(EXAMPLES - len(examples)).iter_rows():
+            examples.append(f"{source.path}:{line}: {problem} {detail}".rstrip())
+        frames.append(found.good.filter(pl.col("event").is_in(list(options.kinds))).drop("event"))
+    if good + bad == 0:
+        raise WorkFailed(f"{sources[0].path}{' and the others' if len(sources) > 1 else ''}: no rows below the header")
+    if bad > options.max_bad * (good + bad):
+        raise WorkFailed(
+            f"{bad} of {good + bad} rows are malformed, more than --max-bad {options.max_bad:g} allows: "
+            + "; ".join(examples)
+        )
+    return pl.concat(frames), bad, tuple(examples)
+
+
+def _write(client: redis.Redis, histories: UserEvents, options: LoadOptions) -> Iterator[tuple[int, int]]:
+    """Store all; yields users written so far and events written by the last round trip."""
+    spans = zip(histories.user_ids, pairwise([0, *histories.ends.tolist()]), strict=True)
+    written = 0
+    while group := list(islice(spans, PIPELINE)):
+        pipeline = client.pipeline(transaction=False)
+        events = 0
+        for user_id, (first, end) in group:
+            newest = histories.events[max(first, end - options.history_limit) : end]
+            pipeline.set(history_key(user_id), pack(newest), ex=options.history_days * DAY_S)
+            events += len(newest)
+        pipeline.execute()
+        written += len(group)
+        yield written, events
+
+
+def _memory_per_user(client: redis.Redis, user_ids: Sequence[str]) -> float:
+    sample = user_ids[:: max(1, len(user_ids) // SAMPLE)][:SAMPLE]
+    pipeline = client.pipeline(transaction=False)
+    for user_id in sample:
+        pipeline.memory_usage(history_key(user_id))
+    sizes: list[int] = [size for size in pipeline.execute() if size]
+    return sum(sizes) / max(1, len(sizes))
