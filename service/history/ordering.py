@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from service.history.packed import EVENT, MAX_TIMESTAMP, Events, item_hashes, text_hash
-
-MICROSECONDS = 1_000_000
+from formats.event_ties import item_hashes, tie_hashes, user_hashes
+from formats.event_times import MICROSECONDS
+from service.history.packed import EVENT, MAX_TIMESTAMP, Events
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,9 @@ def order_events(rows: pl.DataFrame, *, keep_repeats: bool) -> UserEvents:
     time = rows["timestamp"].to_numpy()
     user, user_ids = _number(rows, ["user_id"])
     item, items = _number(rows, ["domain", "item_id"])
-    of_user = np.fromiter((text_hash(user_id) for (user_id,) in user_ids), dtype=np.uint64)
+    of_user = user_hashes(user_id for (user_id,) in user_ids)
     of_item = item_hashes((domain, item_id) for domain, item_id in items)
-    tie = _mixed(of_user[user] ^ of_item[item] ^ _mixed(time.view(np.uint64)))
-    order = np.lexsort((item, tie, time, user))
+    order = np.lexsort((tie_hashes(of_user[user], of_item[item], time), time, user))
     order = order[_is_first(*([user, item, time] if keep_repeats else [user, item]), order=order)]
     events = np.empty(len(order), dtype=EVENT)
     events["item_hash"] = of_item[item[order]]
@@ -64,10 +63,3 @@ def _is_first(*keys: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.
     """Which places of `order` are the first with their keys, [events]."""
     frame = pl.DataFrame({str(place): key[order] for place, key in enumerate(keys)})
     return frame.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
-
-
-def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The rounds of SplitMix64 (Steele, Lea and Flood 2014), [any] -> [any]."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))

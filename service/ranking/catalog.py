@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from formats.bundle import ITEMS, Bundle
 from formats.errors import WorkFailed
-from service.history.packed import item_hashes
+from formats.event_ties import item_hashes
 
 NO_ITEMS = np.zeros(0, dtype=np.int32)
 
@@ -56,7 +56,7 @@ class Catalog:
         return self.starts[number], self.starts[number + 1]
 
     def by_hash(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """Item index of each hash of `service.history.packed`, 0 where unknown, [events]."""
+        """Item index of each hash of `formats.event_ties.item_hashes`, 0 where unknown, [events]."""
         place = np.searchsorted(self._sorted_hashes, hashes)
         place[place == self.items] = 0
         return np.where(self._sorted_hashes[place] == hashes, self._hash_order[place], np.int32(0))
