@@ -16,7 +16,7 @@ import polars as pl
 from polars.exceptions import ColumnNotFoundError, ComputeError, NoDataError, PolarsError
 
 from formats.errors import WorkFailed, WrongUse
-from formats.event_lines import LINES_SCHEMA, Layout, read_header, read_lines
+from formats.event_lines import Layout, read_header, read_lines
 from formats.event_times import time_microseconds
 
 REQUIRED: Final = ("user_id", "item_id", "domain", "timestamp")
@@ -130,7 +130,7 @@ def _read_text(source: EventSource, columns: Mapping[str, str], codes: IdCodes, 
         return EventRows(good, pl.DataFrame(schema=BAD_SCHEMA))
     good_parts, bad_parts = [], []
     for lines, unreadable in read_lines(source.path, layout):
-        rows = _split_good_and_bad(lines.lazy(), pl.Schema(LINES_SCHEMA), source, codes)
+        rows = _split_good_and_bad(lines.lazy(), lines.schema, source, codes)
         good_parts.append(rows.good)
         bad_parts += [rows.bad, unreadable]
     return EventRows(pl.concat(good_parts), pl.concat(bad_parts).sort("line"))

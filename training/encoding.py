@@ -1,8 +1,6 @@
 """Event rows -> numbers: users, items and domains as codes that do not depend on the order of rows or files."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -67,12 +65,6 @@ def encode(rows: pl.DataFrame) -> CodedEvents:
         item_domain=(pairs // max(len(strings), 1)).astype(np.int16),
         domains=tuple(domains),
     )
-
-
-def id_hashes(ids: Sequence[str] | pl.Series) -> NDArray[np.uint64]:
-    """64 bits of BLAKE2b of each id: the same on every machine and in every version, [ids]."""
-    digests = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in ids)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def _number(column: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:

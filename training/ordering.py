@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from formats.event_ties import item_hashes, tie_hashes, user_hashes
 from formats.event_times import MICROSECONDS
-from training.encoding import CodedEvents, id_hashes
+from training.encoding import CodedEvents
 
 _KEY_BITS: Final = 64
 # Events hashed at a time, so that the intermediate arrays stay in the processor's cache.
@@ -24,19 +25,13 @@ def in_order(events: CodedEvents) -> CodedEvents:
 
 
 def tie_hash(events: CodedEvents) -> NDArray[np.uint64]:
-    """Hash of user id, domain, item id and time of each event, [events].
-
-    Source of the mixing function: Steele, Lea and Flood 2014 (SplitMix64), whose rounds are a bijection.
-    """
-    of_user = id_hashes(events.user_ids)
-    names = [f"{len(name)}:{name}" for name in events.domains]
-    domain_and_id = zip(events.item_domain, events.item_ids, strict=True)
-    of_item = id_hashes([names[domain] + item_id for domain, item_id in domain_and_id])
+    """`tie_hashes` of the events, [events]."""
+    of_user = user_hashes(events.user_ids)
+    of_item = item_hashes(zip((events.domains[domain] for domain in events.item_domain), events.item_ids, strict=True))
     hashes = np.empty(len(events), dtype=np.uint64)
     for first in range(0, len(events), _BLOCK):
         block = slice(first, first + _BLOCK)
-        of_time = _mixed(events.timestamp[block].view(np.uint64))
-        hashes[block] = _mixed(of_user[events.user[block]] ^ of_item[events.item[block]] ^ of_time)
+        hashes[block] = tie_hashes(of_user[events.user[block]], of_item[events.item[block]], events.timestamp[block])
     return hashes
 
 
@@ -99,18 +94,12 @@ def _dense_times(timestamp: NDArray[np.int64]) -> NDArray[np.uint64]:
         ranks: NDArray[np.uint64] = np.unique(timestamp, return_inverse=True)[1].astype(np.uint64)
         return ranks
     seconds = timestamp // MICROSECONDS
-    return (seconds - seconds.min()).astype(np.uint64)
+    from_zero: NDArray[np.uint64] = (seconds - seconds.min()).astype(np.uint64)
+    return from_zero
 
 
 def _bits(numbers: NDArray[np.int32] | NDArray[np.uint64]) -> int:
     return int(numbers.max(initial=0)).bit_length()
-
-
-def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    bits ^= bits >> np.uint64(31)
-    return bits
 
 
 def _differs(values: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.bool_]:
