@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     try:
-        return _run(name, argv[1:])
+        return run_command(name, argv[1:])
     except WorkFailed as error:
         if debug:
             traceback.print_exc()
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(name: str, argv: list[str]) -> int:
+def run_command(name: str, argv: list[str]) -> int:
+    """Run one subcommand; its errors are raised."""
     try:
         module = importlib.import_module(COMMANDS[name][0])
         parser = argparse.ArgumentParser(

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,18 @@ class ProgressLine:
             self.open = False
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under their names; the first is left-aligned, the others, which hold figures, right-aligned."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Columns under their names; those in `left` hold words and are left-aligned, the others figures."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = []
-    for line in [header, *rows]:
-        first, *others = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = (
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        lines.append("  ".join([first, *others]).rstrip())
-    return "\n".join(lines)
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(aligned(line) for line in [header, *rows])
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -82,7 +82,7 @@ def report(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"{result['part']} events, ranking {result['ranking']}, seen items {result['seen_items']}",
-            table(header, quality),
+            table(header, quality, left=(0, 1)),
             "negative transfer: NDCG@10 of both tasks, and the gap in training (λ below 0: CDSR fits worse)",
             table(["domain", "cold", "SDSR", "CDSR", "difference", "λ", "weight"], transfer),
         ]

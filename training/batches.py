@@ -154,12 +154,14 @@ class Batches:
     def epoch(self, epoch: int, first_step: int = 0, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """The batches of an epoch from `first_step` on; of each global batch the share of one of `ranks` processes."""
         windows = self.windows(epoch)
-        for step in range(first_step, self.steps(len(windows))):
-            which = np.arange(step * self.batch_windows, min((step + 1) * self.batch_windows, len(windows)))
+        steps = self.steps(len(windows))
+        for step in range(first_step, steps):
+            # Equal shares: a small last batch would give a noisy gap the same say as all others.
+            which = np.arange(step * len(windows) // steps, (step + 1) * len(windows) // steps)
             yield self._batch(windows.take(which), np.random.default_rng((self.seed, 2, epoch, step)), rank, ranks)
 
     def steps(self, windows: int) -> int:
-        """Steps that so many windows take; the last batch may be smaller and is not dropped."""
+        """Steps that so many windows take, none with more than `batch_windows`; no window is dropped."""
         return -(-windows // self.batch_windows)
 
     def _batch(self, windows: Windows, random: np.random.Generator, rank: int, ranks: int) -> Batch:

@@ -57,4 +57,4 @@ def _validation(axes: Axes, epochs: list[dict[str, Any]]) -> None:
         axes.annotate("kept", (best + 1, scores[best]), textcoords="offset points", xytext=(0, 6), ha="center")
     axes.set_title("validation NDCG@10, mean of the domains (CDSR)", loc="left")
     axes.set_xlabel("epoch")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(scores, default=1) or 1)
