@@ -175,7 +175,7 @@ def _read_whole(source: EventSource, layout: Layout, codes: IdCodes) -> pl.DataF
         lazy = text.select(**named, complete=pl.col(last).is_not_null())
         try:
             rows = lazy.select(*_encoded(types, source, codes), "complete").collect(engine="streaming")
-        except ComputeError:
+        except PolarsError:
             continue
         if rows["complete"].all() and not any(rows.null_count().row(0)):
             return rows.drop("complete")

@@ -69,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the dataset and print the table."""
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        raise WrongUse(f"--json {arguments.json}: no such folder")
     prepared = prepare(_sources(arguments), arguments.out, _options(arguments), arguments.items, _progress)
     _progress("")
     print(describe_prepared(prepared))
