@@ -3,7 +3,12 @@
 Imports stand inside, so that tests of the service start without torch.
 """
 
-import pytest
+import os
+
+# Tensors here are tiny: threads only wait for each other. Before anything imports torch, and for subprocesses too.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
 
 DOMAINS = {"Books": 120, "Games": 14, "Toys": 6}
 

@@ -86,3 +86,16 @@ class SlowNetwork:
         centred = state - state.mean()
         scaled = centred / torch.sqrt((centred**2).mean() + 1e-5)
         return scaled * self.p[f"{name}.weight"] + self.p[f"{name}.bias"]
+
+
+def lively(network, seed=0):
+    """The network in float64 with parameters far from their initial values, so that every part of it matters."""
+    generator = torch.Generator().manual_seed(seed)
+    network = network.double().eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(1 + 0.3 * drawn if name.endswith("norm.weight") else 0.5 * drawn)
+        network.item_embedding.weight[0] = 0
+        network.domain_embedding.weight[0] = 0
+    return network
