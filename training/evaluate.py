@@ -76,20 +76,28 @@ def evaluate(trained: TrainedRun, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def validation_score(objective: Objective, dataset: Dataset, max_cases: int, seed: int, max_history: int) -> float:
-    """Macro NDCG@10 of CDSR on at most `max_cases` validation events, the same ones at every call.
+class Validation:
+    """The score that training stops by: macro NDCG@10 of CDSR on the same validation events at every call.
 
     Macro, so that the largest domain does not decide alone; a domain without validation events does not count.
     """
-    objective.eval()
-    cases = contexts(dataset, "validation")
-    cases = cases.take(_drawn(cases, -(-max_cases // len(dataset.domains)), seed))
-    catalogue = catalogue_of(dataset)
-    scorer = cross_scorer(objective.network, catalogue, max_history)
-    ranks, _ = rank_cases(cases, scorer, catalogue, exclude_seen=drops_repeats(dataset))
-    domain = cases.target_domain
-    found = [ndcg_at_k(ranks[domain == number], 10) for number in np.unique(domain)]
-    return float(np.mean([values.mean() for values in found])) if found else 0.0
+
+    def __init__(self, dataset: Dataset, max_cases: int, seed: int, max_history: int) -> None:
+        """Draw at most `max_cases` events, evenly over the domains."""
+        cases = contexts(dataset, "validation")
+        self.cases = cases.take(_drawn(cases, -(-max_cases // len(dataset.domains)), seed))
+        self.catalogue = catalogue_of(dataset)
+        self.exclude_seen = drops_repeats(dataset)
+        self.max_history = max_history
+
+    def score(self, objective: Objective) -> float:
+        """NDCG@10, 0 if there are no validation events at all."""
+        objective.eval()
+        scorer = cross_scorer(objective.network, self.catalogue, self.max_history)
+        ranks, _ = rank_cases(self.cases, scorer, self.catalogue, self.exclude_seen)
+        domain = self.cases.target_domain
+        means = [float(ndcg_at_k(ranks[domain == number], 10).mean()) for number in np.unique(domain)]
+        return float(np.mean(means)) if means else 0.0
 
 
 def catalogue_of(dataset: Dataset) -> Catalogue:

@@ -19,7 +19,7 @@ from training.batches import Batch, Batches
 from training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from training.config import TrainingConfig
 from training.dataset import Dataset
-from training.evaluate import validation_score
+from training.evaluate import Validation
 from training.objective import StepLosses
 from training.processes import Processes
 from training.run import BEST, LAST, LOG, build_objective
@@ -68,6 +68,7 @@ class Training:
         self.objective = build_objective(config, dataset)
         self.optimizer = torch.optim.Adam(self.objective.parameters(), lr=config.learning_rate, fused=True)
         self.batches = Batches(dataset, config.max_history + 1, config.batch_windows, config.every_window, config.seed)
+        self.validation = Validation(dataset, config.validation_cases, config.seed, config.max_history)
         self.state = _State()
         self.now: Progress
 
@@ -95,14 +96,11 @@ class Training:
             WorkFailed: a loss is not finite, or the disk is full; the last checkpoint stays as it was.
             KeyboardInterrupt: after Ctrl-C, once the step is done and saved.
         """
-        state, config = self.state, self.config
+        state = self.state
         with _interrupts() as interrupted:
             while not state.finished:
                 self._epoch(interrupted)
-                score = validation_score(
-                    self.objective, self.dataset, config.validation_cases, config.seed, config.max_history
-                )
-                self._after_epoch(score)
+                self._after_epoch(self.validation.score(self.objective))
                 if interrupted() and not state.finished:
                     raise KeyboardInterrupt
         return state.best_score
