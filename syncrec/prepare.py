@@ -8,15 +8,14 @@ since 1970 or ISO 8601, UTC) and optionally event (interaction, impression or cl
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from formats.errors import WrongUse
 from formats.event_times import parse_time
 from formats.events import KNOWN_COLUMNS, EventSource, find_files
+from syncrec.console import ProgressLine, write_json
 from syncrec.prepare_table import describe_prepared
-from training.prepare import Prepared, PrepareOptions, prepare
+from training.prepare import PrepareOptions, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,19 +63,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="malformed rows up to which the work goes on (default: %(default)s)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON; - is standard output")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the dataset and print the table."""
     if arguments.json is not None and not arguments.json.parent.is_dir():
         raise WrongUse(f"--json {arguments.json}: no such folder")
-    prepared = prepare(_sources(arguments), arguments.out, _options(arguments), arguments.items, _progress)
-    _progress("")
-    print(describe_prepared(prepared))
-    print(f"wrote {arguments.out}")
+    line = ProgressLine()
+    try:
+        prepared = prepare(_sources(arguments), arguments.out, _options(arguments), arguments.items, line.show)
+    finally:
+        line.clear()
+    if str(arguments.json) != "-":
+        print(describe_prepared(prepared))
+        print(f"wrote {arguments.out}")
     if arguments.json is not None:
-        arguments.json.write_text(_as_json(prepared))
+        malformed = {"rows": prepared.malformed, "first": prepared.examples}
+        write_json(arguments.json, {**prepared.manifest.model_dump(mode="json"), "malformed": malformed})
     return 0
 
 
@@ -115,15 +119,3 @@ def _columns(text: str) -> dict[str, str]:
             raise WrongUse(f"--columns {pair}: write OURS=THEIRS; ours are {', '.join(KNOWN_COLUMNS)}")
         columns[ours] = theirs
     return columns
-
-
-def _as_json(prepared: Prepared) -> str:
-    result = prepared.manifest.model_dump(mode="json")
-    malformed = {"rows": prepared.malformed, "first": prepared.examples}
-    return json.dumps({**result, "malformed": malformed}, indent=2, ensure_ascii=False) + "\n"
-
-
-def _progress(step: str) -> None:
-    """One line that changes on a terminal, nothing elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{step}", end="", file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """What `syncrec prepare` prints: the table of read, kept and dropped, the split, the thresholds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from syncrec.console import table
 from training.manifest import PARTS, Manifest, Report
 from training.prepare import Prepared
 
@@ -9,7 +10,7 @@ from training.prepare import Prepared
 def describe_prepared(prepared: Prepared) -> str:
     """The whole text, without a line break at the end."""
     manifest = prepared.manifest
-    lines = [*_rows_table(manifest.report), "", *_parts_table(manifest), ""]
+    lines = [_rows_table(manifest.report), "", _parts_table(manifest), ""]
     lines += [f"{prepared.malformed} malformed rows{', the first:' if prepared.malformed else ''}"]
     lines += [f"  {example}" for example in prepared.examples]
     lines += _threshold_lines(manifest.report)
@@ -22,47 +23,28 @@ def describe_prepared(prepared: Prepared) -> str:
     return "\n".join(lines)
 
 
-def format_table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> list[str]:
-    """Lines of a table: the first column to the left, numbers to the right with separators."""
-    text = [list(header)] + [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in text
-    ]
-
-
-def _rows_table(report: Report) -> list[str]:
+def _rows_table(report: Report) -> str:
     reasons = sorted({reason for row in report.rows for reason in row.dropped})
-    rows: list[list[str | int]] = [
-        [row.domain or "(unreadable)", row.read, row.kept, *(row.dropped.get(reason, 0) for reason in reasons)]
-        for row in report.rows
-    ]
-    numbers = [[cell for cell in row if isinstance(cell, int)] for row in rows]
-    rows.append(["all", *(sum(column) for column in zip(*numbers, strict=True))])
-    return format_table(["domain", "read", "kept", *reasons], rows)
+    counts = [[row.read, row.kept, *(row.dropped.get(reason, 0) for reason in reasons)] for row in report.rows]
+    names = [row.domain or "(unreadable)" for row in report.rows]
+    sums = [sum(column) for column in zip(*counts, strict=True)]
+    rows = [[name, *_figures(row)] for name, row in zip([*names, "all"], [*counts, sums], strict=True)]
+    return table(["domain", "read", "kept", *reasons], rows)
 
 
-def _parts_table(manifest: Manifest) -> list[str]:
-    header = ["part", "users", "new users", "events", "cold", *manifest.domains]
-    rows: list[list[str | int]] = []
+def _parts_table(manifest: Manifest) -> str:
+    rows = []
     for name in PARTS:
         part = manifest.parts[name]
         cold = sum(counts.cold for counts in part.domains.values())
-        rows.append(
-            [name, part.users, part.new_users, part.events, cold, *(part.domains[d].events for d in manifest.domains)]
-        )
-    items: list[str | int] = [
-        "items",
-        "",
-        "",
-        "",
-        "",
-        *(manifest.items_per_domain[domain] for domain in manifest.domains),
-    ]
-    return format_table(header, [*rows, items])
+        events = [part.domains[domain].events for domain in manifest.domains]
+        rows.append([name, *_figures([part.users, part.new_users, part.events, cold, *events])])
+    rows.append(["items", "", "", "", "", *_figures([manifest.items_per_domain[name] for name in manifest.domains])])
+    return table(["part", "users", "new users", "events", "cold", *manifest.domains], rows)
+
+
+def _figures(numbers: Sequence[int]) -> list[str]:
+    return [f"{number:,}" for number in numbers]
 
 
 def _threshold_lines(report: Report) -> list[str]:

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.errors import WrongUse
@@ -40,6 +40,7 @@ def test_what_is_no_time_is_refused_and_milliseconds_are_no_seconds(text):
         parse_time(text)
 
 
+@settings(deadline=None)
 @given(st.integers(FIRST_SECOND * 1_000_000, LAST_SECOND * 1_000_000 + 999_999))
 def test_a_formatted_time_is_read_back_to_the_same_microsecond(microseconds):
     assert parse_time(format_time(microseconds)) == microseconds

@@ -4,7 +4,7 @@ import io
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.errors import WorkFailed, WrongUse
@@ -145,6 +145,7 @@ def test_numbers_are_ids_in_parquet_too(tmp_path):
 cells = st.text(st.sampled_from('ab ,"\n5.é'), max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells, cells, st.sampled_from(["7", "8.5", " 9", "+3", '"7"', "x", "1970-01-02"]))))
 def test_reading_fast_and_reading_line_by_line_agree(tmp_path_factory, table):
     text = io.StringIO()
