@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Service:
         version="1",
         description="Recommendations per domain from one shared history.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     api.include_router(router)
     answer_problems(api)

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from formats.errors import WrongUse
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         min_length=1,
         description="Where user histories are: redis://, rediss:// or unix:// URL; embedded starts a private server.",
     )
-    data_dir: Path = Field(
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=default_data_dir,
         description="Folder of the embedded server's data; unused with a Redis of your own.",
     )

@@ -7,6 +7,7 @@ somebody else. A connection whose read timed out is closed by redis-py and not u
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -48,14 +49,15 @@ class HistoryStore:
         Raises:
             HistoryUnavailable: not there within the timeout, or unreadable.
         """
-        reply: Reply = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: Reply = loop.create_future()
         self._waiting.setdefault(history_key(user_id), []).append(reply)
         self._flush_soon()
+        timer = loop.call_later(self._timeout_s, self._expire, reply, loop.time() + self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                value = await reply
-        except TimeoutError:
-            raise HistoryUnavailable("timeout") from None
+            value = await reply
+        finally:
+            timer.cancel()
         if value is None:
             return None
         try:
@@ -77,6 +79,17 @@ class HistoryStore:
         for read in self._reads:
             read.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
+
+    def _expire(self, reply: Reply, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        if reply.done():
+            return
+        if loop.time() - due > self._timeout_s / 2:
+            # We were late ourselves (a long pause of this process), and Redis may have answered long ago: what it
+            # sent is read after the timers. So there is a second chance, but not a third.
+            loop.call_later(self._timeout_s, self._expire, reply, math.inf)
+        else:
+            reply.set_exception(HistoryUnavailable("timeout"))
 
     def _flush_soon(self) -> None:
         if self._free and self._waiting and not self._flush_is_due:
@@ -130,7 +143,8 @@ async def open_histories(url: str, timeout_ms: float, connections: int) -> Async
     Raises:
         WorkFailed: `url` is no address of a Redis.
     """
-    timeout_s = timeout_ms / 1000
+    # Of one connection, to give it up. Requests have their own, shorter one; see HistoryStore.read.
+    timeout_s = 4 * timeout_ms / 1000
     try:
         pool = BlockingConnectionPool.from_url(
             url,

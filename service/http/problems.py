@@ -90,7 +90,7 @@ def field_errors(errors: Sequence[Any]) -> list[FieldError]:
 
 
 def answer_problems(api: FastAPI) -> None:
-    """Make FastAPI's own errors and ours problem documents. What is no condition but a bug is left to the door."""
+    """Make FastAPI's own errors and ours problem documents. The door logs what is no condition but a bug."""
 
     def respond(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
         return Response(body, status, headers, media_type=MEDIA_TYPE)
@@ -109,6 +109,10 @@ def answer_problems(api: FastAPI) -> None:
         refused = InvalidRequest(field_errors(error.errors()))
         return respond(*encode_error(refused, request.scope["request_id"]))
 
+    async def bug(request: Request, error: Exception) -> Response:  # noqa: ARG001 (Starlette raises it again, to the door)
+        return respond(500, encode_bug(request.scope["request_id"]))
+
     api.add_exception_handler(ServiceError, service_error)
     api.add_exception_handler(HTTPException, http_error)
     api.add_exception_handler(RequestValidationError, invalid)
+    api.add_exception_handler(Exception, bug)
