@@ -15,7 +15,8 @@ class SyNCRecConfig:
         layers: Transformer layers per expert.
         experts: number of experts (K).
         single_experts: the first so many experts learn from SDSR only, the others from CDSR only (j).
-        dropout: for embeddings, attention and feed-forward layers.
+        dropout: after embeddings, attention and feed-forward layers.
+        attention_dropout: of the attention weights.
     """
 
     items_per_domain: tuple[int, ...]
@@ -26,6 +27,7 @@ class SyNCRecConfig:
     experts: int
     single_experts: int
     dropout: float
+    attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.items_per_domain or min(self.items_per_domain) < 1:
@@ -39,8 +41,9 @@ class SyNCRecConfig:
             raise ValueError(
                 f"single_experts: both tasks need an expert of their own, got {self.single_experts} of {self.experts}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be in [0, 1), got {getattr(self, name)}")
 
     @property
     def items(self) -> int:

@@ -130,7 +130,10 @@ class SyNCRec(nn.Module):
 
 def build_syncrec(config: SyNCRecConfig) -> SyNCRec:
     """The network of these sizes, freshly initialised: K separate experts, D gates and towers."""
-    experts = [Encoder(config.dim, config.heads, config.layers, config.dropout) for _ in range(config.experts)]
+    experts = [
+        Encoder(config.dim, config.heads, config.layers, config.dropout, config.attention_dropout)
+        for _ in range(config.experts)
+    ]
     acmoe = ACMoE(experts, config.single_experts, config.domains, config.dim)
     return SyNCRec(config.items_per_domain, config.max_history + 1, acmoe, config.dim, config.dropout)
 

@@ -24,10 +24,11 @@ def may_attend(segment: Tensor) -> Tensor:
 class Layer(nn.Module):
     """Self-attention and a feed-forward net of width 4 dim (GELU), each followed by dropout, residual and LayerNorm."""
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.attention_dropout = attention_dropout
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.attended = nn.Linear(dim, dim)
@@ -48,7 +49,7 @@ class Layer(nn.Module):
         """
         query = self._split(self.query(states))  # [batch, head, query, dim / head]
         key, value = map(self._split, self.key_value(context).chunk(2, dim=-1))
-        p = self.dropout if self.training else 0.0
+        p = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=p)
         mixed = self.attended(mixed.transpose(1, 2).flatten(2))
         states = self.attention_norm(states + F.dropout(mixed, self.dropout, self.training))
@@ -64,9 +65,9 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """A stack of layers: one expert."""
 
-    def __init__(self, dim: int, heads: int, layers: int, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, layers: int, dropout: float, attention_dropout: float = 0.0) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(dim, heads, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(dim, heads, dropout, attention_dropout) for _ in range(layers))
 
     def forward(self, states: Tensor, bias: Tensor, last: int | None = None) -> Tensor:
         """States after all layers.

@@ -17,7 +17,7 @@ class TrainingConfig:
     """One run. Written beside the run and into the bundle.
 
     Attributes:
-        dim, heads, layers, dropout: of the network; see `model.config`.
+        dim, heads, layers, dropout, attention_dropout: of the network; see `model.config`.
         max_history: events that the network reads of a history (L).
         experts: number of experts (K).
         single_experts: experts that learn from SDSR only (j); the paper found 20 % of K best.
@@ -38,6 +38,7 @@ class TrainingConfig:
     heads: int = 2
     layers: int = 2
     dropout: float = 0.2
+    attention_dropout: float = 0.0
     max_history: int = 50
     experts: int = 5
     single_experts: int = 1
@@ -76,6 +77,7 @@ class TrainingConfig:
                 experts=self.experts,
                 single_experts=self.single_experts,
                 dropout=self.dropout,
+                attention_dropout=self.attention_dropout,
             )
         except ValueError as error:
             raise WrongUse(str(error)) from error
@@ -92,6 +94,7 @@ def paper() -> TrainingConfig:
         dim=512,
         heads=1,
         dropout=0.5,
+        attention_dropout=0.5,
         gap_momentum=0.9,
         temperature=1.0,
         weight_floor=0.0,
