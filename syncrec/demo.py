@@ -135,11 +135,11 @@ def _work_folder(named: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _server(models: Path, redis: str, port: int, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "syncrec", "serve"]
+    command = [sys.executable, "-P", "-m", "syncrec", "serve"]
     command += ["--models", str(models), "--redis", redis, "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],
             stdout=output,
             stderr=output,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
