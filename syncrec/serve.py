@@ -70,24 +70,24 @@ def worker_app() -> "Service":
     return create_app(settings)
 
 
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def _bound(host: str, port: int) -> socket.socket:
     """A socket that has the port but takes no connections before there is somebody to answer them."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.set_inheritable(True)
-            yield listener
-    except (socket.gaierror, OverflowError) as error:
-        raise WrongUse(f"--host {host} --port {port}: {error}") from error
-    except PermissionError as error:
-        raise WorkFailed(f"port {port} of {host}: {error.strerror}; name another with --port") from error
+    except socket.gaierror as error:
+        raise WrongUse(f"--host {host}: {error.strerror}") from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.set_inheritable(True)
+    except OverflowError as error:
+        listener.close()
+        raise WrongUse(f"--port {port}: not between 0 and 65535") from error
     except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
+        listener.close()
         raise WorkFailed(f"port {port} of {host}: {error.strerror}; name another with --port") from error
+    return listener
 
 
 @contextmanager
