@@ -168,18 +168,17 @@ def _read_whole(source: EventSource, layout: Layout, codes: IdCodes) -> pl.DataF
             glob=False,
             raise_if_empty=False,
         )
-        last = str(layout.width - 1)
         named = {name: pl.col(str(position)) for name, position in layout.positions.items()}
         types = pl.Schema({name: schema[str(position)] for name, position in layout.positions.items()})
-        # A row that ends early looks to Polars like one whose last fields are empty.
-        lazy = text.select(**named, complete=pl.col(last).is_not_null())
+        # A row that ends early looks to Polars like one whose last fields are empty; "" it keeps as an empty string.
+        complete = pl.col(str(layout.width - 1)).is_not_null()
+        words = [column.ne_missing("") for name, column in named.items() if name != "timestamp"]
+        lazy = text.select(**named, whole=pl.all_horizontal(complete, *words))
         try:
-            rows = lazy.select(*_encoded(types, source, codes), "complete").collect(engine="streaming")
+            rows = lazy.select(*_encoded(types, source, codes), "whole").collect(engine="streaming")
         except PolarsError:
             continue
-        if rows["complete"].all() and not any(rows.null_count().row(0)):
-            return rows.drop("complete")
-        return None
+        return rows.drop("whole") if rows["whole"].all() and not any(rows.null_count().row(0)) else None
     return None
 
 
@@ -205,11 +204,16 @@ def _split_good_and_bad(lines: pl.LazyFrame, types: pl.Schema, source: EventSour
         lines: line and the known columns that the file has, under their standard names.
         types: their types in the file.
     """
-    rows = lines.select(
-        *_encoded(types, source, codes),
-        line=pl.col("line").cast(pl.Int64),
-        time_text=pl.col("timestamp").cast(pl.String, strict=False),
-    ).collect(engine="streaming")
+    words = [name for name in types if name not in {"line", "timestamp"}]
+    rows = (
+        lines.with_columns(_null_if_empty(name) for name in words)
+        .select(
+            *_encoded(types, source, codes),
+            line=pl.col("line").cast(pl.Int64),
+            time_text=pl.col("timestamp").cast(pl.String, strict=False),
+        )
+        .collect(engine="streaming")
+    )
     missing = [
         pl.when(pl.col(name).is_null()).then(pl.lit(f"missing {name}")) for name in ("user_id", "item_id", "domain")
     ]
@@ -226,22 +230,22 @@ def _split_good_and_bad(lines: pl.LazyFrame, types: pl.Schema, source: EventSour
 
 
 def _encoded(types: pl.Schema, source: EventSource, codes: IdCodes) -> list[pl.Expr]:
-    """The five columns of `EventRows.good`; null where a value is missing or no time."""
-    domain = _id("domain") if source.domain is None else pl.lit(source.domain)
-    event = _id("event").fill_null(KINDS[0]) if "event" in types else pl.lit(KINDS[0])
+    """The five columns of `EventRows.good`, of words that are null where missing; null where a time is none."""
+    domain = pl.col("domain") if source.domain is None else pl.lit(source.domain)
+    event = pl.col("event").fill_null(KINDS[0]) if "event" in types else pl.lit(KINDS[0])
     known_event = pl.when(event.is_in(KINDS)).then(event).otherwise(pl.lit(OTHER_KIND))
     return [
-        _id("user_id").cast(codes.user_id),
-        _id("item_id").cast(codes.item_id),
+        pl.col("user_id").cast(codes.user_id),
+        pl.col("item_id").cast(codes.item_id),
         domain.cast(codes.domain).alias("domain"),
         time_microseconds("timestamp", types["timestamp"]).alias("timestamp"),
         known_event.cast(KIND_TYPE).alias("event"),
     ]
 
 
-def _id(column: str) -> pl.Expr:
+def _null_if_empty(column: str) -> pl.Expr:
     text = pl.col(column).cast(pl.String)
-    return pl.when(text != "").then(text)
+    return pl.when(text != "").then(text).alias(column)
 
 
 def _first_line(error: PolarsError) -> str:

@@ -171,7 +171,7 @@ def _choose(rows: pl.DataFrame, options: PrepareOptions, tally: Tally) -> pl.Dat
 
 def _without_repeats(events: CodedEvents, options: PrepareOptions, tally: Tally) -> CodedEvents:
     first = first_of_repeats(events, same_time_only=options.repeats == "keep")
-    tally.add_dropped_codes("repeat", events.domain[~first], events.domains)
+    tally.add_dropped_codes("repeat", events.item_domain[events.item[~first]], events.domains)
     return events.take(first)
 
 
