@@ -43,11 +43,9 @@ class SlowNetwork:
         return torch.stack(answers)
 
     def _embed(self, item, place):
-        summed = (
-            self.p["item_embedding.weight"][item]
-            + self.p["domain_embedding.weight"][self.domain_of[item]]
-            + self.p["position_embedding.weight"][place]
-        )
+        summed = self.p["item_embedding.weight"][item] + self.p["position_embedding.weight"][place]
+        if self.domain_of[item]:  # SOS has no domain
+            summed = summed + self.p["domain_embedding.weight"][self.domain_of[item]]
         return self._norm(summed, "embedding_norm")
 
     def _expert(self, states, number):
