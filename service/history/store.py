@@ -154,6 +154,7 @@ async def open_histories(url: str, timeout_ms: float, connections: int) -> Async
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
+            protocol=2,  # no HELLO: a new connection costs one round trip less
         )
     except ValueError as error:
         raise WorkFailed(f"SYNCREC_REDIS_URL: {error}") from error

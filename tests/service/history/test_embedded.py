@@ -103,6 +103,21 @@ def test_a_second_one_on_the_same_folder_is_refused_in_one_line(tmp_path, owner,
     assert is_running(pid_of(owner.url))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_server_that_has_not_ended_yet_keeps_the_folder_although_its_owner_was_killed(tmp_path, owner, monkeypatch):
+    monkeypatch.setattr(embedded, "LOCK_TIMEOUT_S", 0.1)
+    pid = pid_of(owner.url)
+    os.kill(pid, signal.SIGSTOP)
+    owner.kill()
+    owner.wait()
+    try:
+        with pytest.raises(WorkFailed, match="in use by process"), embedded_redis(tmp_path):
+            pass
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: not is_running(pid))
+
+
 def test_a_socket_that_a_killed_server_left_is_no_hindrance(tmp_path):
     with embedded_redis(tmp_path) as url:
         os.kill(pid_of(url), signal.SIGKILL)

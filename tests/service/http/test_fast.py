@@ -106,6 +106,24 @@ def test_bytes_that_are_hardly_json_are_taken_or_refused_by_both_alike(body):
     assert hot == shown
 
 
+@pytest.mark.parametrize(
+    ("field", "limit"),
+    [
+        ("domains", lambda n: ["a"] * n),
+        ("exclude_item_ids", lambda n: ["a"] * n),
+        ("history", lambda n: [{"item_id": "a", "domain": "b"}] * n),
+        ("candidates", lambda n: {"a": ["b"] * n}),
+        ("categories", lambda n: ["a"] * n),
+        ("user_id", lambda n: "é" * n),
+        ("k", lambda n: n),
+    ],
+)
+def test_both_have_the_same_limits(field, limit):
+    for size in (99, 100, 101, 255, 256, 257, 999, 1000, 1001):
+        hot, shown = accepts(json.dumps({**VALID, field: limit(size)}).encode())
+        assert hot == shown, size
+
+
 def test_both_have_the_same_fields_and_defaults():
     hot = {field.name: field.default for field in msgspec.structs.fields(RecommendRequest)}
     assert list(hot) == list(RecommendBody.model_fields)
