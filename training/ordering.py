@@ -15,26 +15,34 @@ from formats.event_ties import item_hashes, tie_hashes, user_hashes
 from formats.event_times import MICROSECONDS
 from training.encoding import CodedEvents
 
+_HASH_BITS: Final = 64
+# Of a sort key; no more than its type has.
 _KEY_BITS: Final = 64
-# Events hashed at a time, so that the intermediate arrays stay in the processor's cache.
+# Events taken at a time, so that the intermediate arrays stay in the processor's cache.
 _BLOCK: Final = 1 << 16
 _REPEATS_BLOCK: Final = 1 << 20
 
 
 def in_order(events: CodedEvents) -> CodedEvents:
-    """The events sorted by user, time and `tie_hash`. Only exact repeats of an event can stand in either order."""
-    return events.take(_sorted_rows(events, tie_hash(events)))
+    """The events sorted by user, time and `tie_hashes`. Only exact repeats of an event can stand in either order."""
+    ties = _Ties(events)
+    key = _sort_keys(events, ties)
+    rows = np.argsort(key)
+    return events.take(_settle_equal_keys(events, ties, rows, key[rows]))
 
 
-def tie_hash(events: CodedEvents) -> NDArray[np.uint64]:
-    """`tie_hashes` of the events, [events]."""
-    of_user = user_hashes(events.user_ids)
-    of_item = item_hashes(zip((events.domains[domain] for domain in events.item_domain), events.item_ids, strict=True))
-    hashes = np.empty(len(events), dtype=np.uint64)
-    for first in range(0, len(events), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        hashes[block] = tie_hashes(of_user[events.user[block]], of_item[events.item[block]], events.timestamp[block])
-    return hashes
+class _Ties:
+    """`tie_hashes` of chosen events, each id hashed once."""
+
+    def __init__(self, events: CodedEvents) -> None:
+        domains = (events.domains[domain] for domain in events.item_domain)
+        self._events = events
+        self._user = user_hashes(events.user_ids)
+        self._item = item_hashes(zip(domains, events.item_ids, strict=True))
+
+    def of(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint64]:
+        events = self._events
+        return tie_hashes(self._user[events.user[rows]], self._item[events.item[rows]], events.timestamp[rows])
 
 
 def first_of_repeats(events: CodedEvents, *, same_time_only: bool) -> NDArray[np.bool_]:
@@ -67,49 +75,52 @@ def tied_share(events: CodedEvents) -> float:
     return float(np.mean(~(apart[1:] & apart[:-1]))) if len(events) else 0.0
 
 
-def _sorted_rows(events: CodedEvents, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Positions of the events in final order.
-
-    One sort of one 64-bit key: user, time and as many leading bits of the hash as fit. The few events that still tie are
-    then settled by the whole hash, and by the item should even that be equal.
-    """
-    time = _dense_times(events.timestamp)
-    user_bits, time_bits = _bits(events.user), _bits(time)
-    key = events.user.astype(np.uint64)
-    key <<= np.uint64(time_bits)
-    key |= time
-    free_bits = _KEY_BITS - user_bits - time_bits
-    if free_bits:
-        key <<= np.uint64(free_bits)
-        key |= hashes >> np.uint64(_KEY_BITS - free_bits)
-    rows = np.argsort(key)
-    return _settle_ties(rows, key, hashes, events.item)
+def _sort_keys(events: CodedEvents, ties: _Ties) -> NDArray[np.uint64]:
+    """One number per event that sorts by user, then time, then as many leading bits of the tie hash as fit, [events]."""
+    user_bits = int(events.user.max()).bit_length()
+    time = _Times(events.timestamp, at_most_bits=_KEY_BITS - user_bits)
+    free_bits = _KEY_BITS - user_bits - time.bits
+    keys = np.empty(len(events), dtype=np.uint64)
+    for first in range(0, len(events), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        key = (events.user[block].astype(np.uint64) << np.uint64(time.bits)) | time.of(block)
+        # A shift by all 64 bits is undefined; it would only be asked for with a single user and a single time.
+        if 0 < free_bits < _HASH_BITS:
+            key = (key << np.uint64(free_bits)) | (ties.of(block) >> np.uint64(_HASH_BITS - free_bits))
+        keys[block] = key
+    return keys
 
 
-def _settle_ties(
-    rows: NDArray[np.int64], key: NDArray[np.uint64], hashes: NDArray[np.uint64], item: NDArray[np.int32]
+class _Times:
+    """Times as numbers from 0 in the same order: seconds if all are whole and few bits suffice, otherwise ranks."""
+
+    def __init__(self, timestamp: NDArray[np.int64], at_most_bits: int) -> None:
+        self._first, self._unit, self._timestamp = int(timestamp.min()), MICROSECONDS, timestamp
+        self.bits = ((int(timestamp.max()) - self._first) // MICROSECONDS).bit_length()
+        blocks = (timestamp[first : first + _BLOCK] for first in range(0, len(timestamp), _BLOCK))
+        if self.bits > at_most_bits or any(np.any(block % MICROSECONDS) for block in blocks):
+            self._first, self._unit = 0, 1
+            self._timestamp = np.unique(timestamp, return_inverse=True)[1]
+            self.bits = int(self._timestamp.max()).bit_length()
+
+    def of(self, rows: slice) -> NDArray[np.uint64]:
+        return ((self._timestamp[rows] - self._first) // self._unit).astype(np.uint64)
+
+
+def _settle_equal_keys(
+    events: CodedEvents, ties: _Ties, rows: NDArray[np.int64], key: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    key = key[rows]
+    """Put events of equal key in the order of their whole hash, and of the item should even that be equal.
+
+    Args:
+        rows: positions of the events, sorted by key. key: of each, in that order.
+    """
     same = np.zeros(len(rows) + 1, dtype=bool)
     same[1:-1] = key[1:] == key[:-1]
     places = np.flatnonzero(same[1:] | same[:-1])
-    tied = rows[places]
-    rows[places] = tied[np.lexsort((item[tied], hashes[tied], key[places]))]
+    equal = rows[places]
+    rows[places] = equal[np.lexsort((events.item[equal], ties.of(equal), key[places]))]
     return rows
-
-
-def _dense_times(timestamp: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Times as numbers from 0 in the same order that need few bits: seconds if all are whole, otherwise ranks."""
-    seconds = timestamp // MICROSECONDS
-    if not np.array_equal(seconds * MICROSECONDS, timestamp):
-        ranks: NDArray[np.uint64] = np.unique(timestamp, return_inverse=True)[1].astype(np.uint64)
-        return ranks
-    from_zero: NDArray[np.uint64] = (seconds - seconds.min()).astype(np.uint64)
-    return from_zero
-
-
-def _bits(numbers: NDArray[np.int32] | NDArray[np.uint64]) -> int:
-    return int(numbers.max(initial=0)).bit_length()
 
 
 def _differs(values: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.bool_]:
