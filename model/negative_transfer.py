@@ -1,5 +1,7 @@
 """LC-NTG, the loss correction by the negative transfer gap (paper section 3.4)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class NegativeTransferGap(nn.Module):
         super().__init__()
         if not 0 <= momentum < 1:
             raise ValueError(f"gap_momentum: must be in [0, 1), got {momentum}")
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"temperature: must be above 0, got {temperature}")
         if not 0 <= floor <= 1:
             raise ValueError(f"weight_floor: must be in [0, 1], got {floor}")

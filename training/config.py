@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from formats.errors import WorkFailed, WrongUse
 from model.config import SyNCRecConfig
+from model.negative_transfer import NegativeTransferGap
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,11 @@ class TrainingConfig:
         for name in ("batch_windows", "epochs", "patience", "validation_cases"):
             if getattr(self, name) < 1:
                 raise WrongUse(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise WrongUse(f"learning_rate: must be above 0, got {self.learning_rate}")
+        if not 0 <= self.mutual_information < math.inf:
+            raise WrongUse(f"mutual_information: must be at least 0, got {self.mutual_information}")
+        self.gap(1)
 
     def network(self, items_per_domain: tuple[int, ...]) -> SyNCRecConfig:
         """The sizes of the network for this catalogue.
@@ -79,6 +84,17 @@ class TrainingConfig:
                 dropout=self.dropout,
                 attention_dropout=self.attention_dropout,
             )
+        except ValueError as error:
+            raise WrongUse(str(error)) from error
+
+    def gap(self, domains: int) -> NegativeTransferGap:
+        """The gaps and weights of so many domains, nothing measured yet.
+
+        Raises:
+            WrongUse: the weights would make no sense.
+        """
+        try:
+            return NegativeTransferGap(domains, self.gap_momentum, self.temperature, self.weight_floor)
         except ValueError as error:
             raise WrongUse(str(error)) from error
 

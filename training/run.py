@@ -18,7 +18,6 @@ import torch
 
 from formats.errors import WorkFailed
 from model.losses import MutualInformation
-from model.negative_transfer import NegativeTransferGap
 from model.syncrec import build_syncrec
 from training.checkpoint import read_checkpoint
 from training.config import TrainingConfig, from_json, to_json
@@ -97,7 +96,7 @@ def build_objective(config: TrainingConfig, dataset: Dataset) -> Objective:
     """Network and losses, initialised from the seed of the config."""
     torch.manual_seed(config.seed)
     network = build_syncrec(config.network(dataset.items_per_domain))
-    gap = NegativeTransferGap(len(dataset.domains), config.gap_momentum, config.temperature, config.weight_floor)
+    gap = config.gap(len(dataset.domains))
     return Objective(network, gap, MutualInformation(config.dim), config.mutual_information)
 
 

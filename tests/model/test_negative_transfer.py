@@ -120,6 +120,7 @@ def test_saved_and_loaded_it_continues_identically():
         ("gap_momentum", (-0.1, 1.0, 0.0)),
         ("gap_momentum", (math.nan, 1.0, 0.0)),
         ("temperature", (0.9, 0.0, 0.0)),
+        ("temperature", (0.9, math.nan, 0.0)),
         ("weight_floor", (0.9, 1.0, 1.1)),
         ("weight_floor", (0.9, 1.0, -0.1)),
     ],
