@@ -97,7 +97,12 @@ class Training:
             KeyboardInterrupt: after Ctrl-C, once the step is done and saved.
         """
         state = self.state
-        with _interrupts() as interrupted:
+        with _interrupts() as pressed:
+
+            def interrupted() -> bool:
+                # Signals reach processes at different steps: all must stop after the same one, or some would wait for ever.
+                return self.processes.any(pressed())
+
             while not state.finished:
                 self._epoch(interrupted)
                 self._after_epoch(self.validation.score(self.objective))

@@ -28,6 +28,10 @@ class Processes:
             dist.all_reduce(total)
         return total
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank."""
+        return flag if self.ranks == 1 else bool(self.sum(torch.tensor(int(flag))))
+
     def sum_with_gradient(self, tensor: Tensor) -> Tensor:
         """The sum over ranks; its gradient reaches every rank's part."""
         if self.ranks == 1:
