@@ -105,7 +105,7 @@ class Training:
 
             while not state.finished:
                 self._epoch(interrupted)
-                self._after_epoch(self.validation.score(self.objective))
+                self._after_epoch(self._validated())
                 if interrupted() and not state.finished:
                     raise KeyboardInterrupt
         return state.best_score
@@ -144,6 +144,15 @@ class Training:
         self.processes.sum_gradients(self.objective)
         self.optimizer.step()
         return losses
+
+    def _validated(self) -> float:
+        try:
+            return self.validation.score(self.objective)
+        except FloatingPointError as error:  # the last step of the epoch broke the network
+            raise WorkFailed(
+                f"validation after epoch {self.state.epoch}: {error}: stopped; {self.path / LAST} holds the last good state "
+                "(a lower learning_rate may help)"
+            ) from error
 
     def _after_epoch(self, score: float) -> None:
         state, config = self.state, self.config

@@ -19,10 +19,11 @@ def mid_ranks(scores: NDArray[np.float32], target: NDArray[np.int64]) -> Ranks:
     Returns:
         [cases], from 1.
     Raises:
-        ValueError: a score is NaN, or a target is no candidate.
+        FloatingPointError: a score is NaN.
+        ValueError: a target is no candidate.
     """
     if np.isnan(scores).any():
-        raise ValueError("a score is NaN: the model is broken, ranks would mean nothing")
+        raise FloatingPointError("a score is NaN: the model is broken, ranks would mean nothing")
     own = scores[np.arange(len(target)), target][:, None]
     if np.isneginf(own).any():
         raise ValueError("a target is not among its candidates")
