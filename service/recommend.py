@@ -182,6 +182,8 @@ def _allowed(
     catalog: Catalog, request: RecommendRequest, domains: list[str], missing: _Missing
 ) -> tuple[tuple[bool, ...], NDArray[np.int32]]:
     """Where only some items may be answered, and which: `Query.restricted` and `Query.include`."""
+    if not request.candidates and not request.categories:
+        return (False,) * len(catalog.domains), NO_ITEMS
     candidates = {name: _candidates(catalog, name, item_ids, missing) for name, item_ids in request.candidates.items()}
     if not request.categories:
         restricted = tuple(name in candidates for name in catalog.domains)
@@ -205,6 +207,8 @@ def _candidates(catalog: Catalog, domain: str, item_ids: list[str], missing: _Mi
 
 
 def _excluded(catalog: Catalog, item_ids: list[str], missing: _Missing) -> NDArray[np.int32]:
+    if not item_ids:
+        return NO_ITEMS
     # An id is unique within its domain only: it is excluded wherever it is.
     known = missing.known((item_id, index) for item_id in item_ids for index in catalog.in_any_domain(item_id) or [0])
     return np.array(known, dtype=np.int32)

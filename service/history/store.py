@@ -84,9 +84,9 @@ class HistoryStore:
         loop = asyncio.get_running_loop()
         if reply.done():
             return
-        if loop.time() - due > self._timeout_s / 2:
-            # We were late ourselves (a long pause of this process), and Redis may have answered long ago: what it
-            # sent is read after the timers. So there is a second chance, but not a third.
+        if loop.time() - due > self._timeout_s / 10:
+            # We are late ourselves (a pause of this process, more work than it can do), and Redis may have answered
+            # long ago: what it sent is read after the timers. So there is a second chance, but not a third.
             loop.call_later(self._timeout_s, self._expire, reply, math.inf)
         else:
             reply.set_exception(HistoryUnavailable("timeout"))
