@@ -142,6 +142,17 @@ async def test_a_read_that_is_cancelled_does_not_disturb_those_that_share_its_ro
             assert is_of("u2", await reads[2])
 
 
+async def test_a_pause_of_our_own_process_is_not_held_against_redis(redis_url):
+    put(redis_url, 1)
+    async with open_histories(redis_url, 100, 1) as store:
+        await store.read("u0")
+        read = asyncio.create_task(store.read("u0"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 (the answer comes meanwhile, and so does the end of the time for it)
+        assert is_of("u0", await read)
+
+
 async def test_closing_ends_what_is_under_way(tcp_redis):
     with delaying_proxy(tcp_redis.port, 1) as port:
         async with open_histories(f"redis://127.0.0.1:{port}/0", 300, 1) as store:
