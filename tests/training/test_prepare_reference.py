@@ -1,8 +1,10 @@
 """`prepare` against the slow and obvious version, on random small tables."""
 
+from random import Random
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,30 +42,13 @@ def table_of(dataset, part):
     return {user: rows for user, rows in by_user.items() if rows}
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    rows=st.lists(events, min_size=1, max_size=40),
-    whole_seconds=st.booleans(),
-    key_bits=st.sampled_from([7, 64]),
-    repeats=st.sampled_from(["drop", "keep"]),
-    split=st.sampled_from(["temporal", "leave-one-out"]),
-    min_item_events=st.integers(1, 3),
-    min_user_events=st.integers(1, 3),
-)
-def test_prepare_equals_the_slow_and_obvious_version(
-    tmp_path_factory, rows, whole_seconds, key_bits, repeats, split, min_item_events, min_user_events
-):
-    if whole_seconds:
-        rows = [event for event in rows if event.time % 1_000_000 == 0] or [rows[0]._replace(time=0)]
-    limits = {"repeats": repeats, "min_item_events": min_item_events, "min_user_events": min_user_events}
+def check_against_reference(folder, rows, split, **limits):
     cuts = (2_000_000, 3_000_000) if split == "temporal" else (None, None)
     period_of = temporal(*cuts) if split == "temporal" else leave_one_out
     wanted = prepare_reference(rows, period_of=period_of, **limits)
     options = PrepareOptions(split=split, validation_from=cuts[0], test_from=cuts[1], **limits)
     try:
-        # With few bits for a sort key, times are ranks and most ties are settled by the whole hash afterwards.
-        with patch("training.ordering._KEY_BITS", key_bits), patch("training.ordering._REPEATS_BLOCK", 8):
-            dataset = prepared(tmp_path_factory.mktemp("prepare"), rows, options)
+        dataset = prepared(folder, rows, options)
     except WorkFailed:
         # Nothing is left to train on, and nothing was to be left.
         assert not wanted.items
@@ -79,3 +64,43 @@ def test_prepare_equals_the_slow_and_obvious_version(
     assert found == dict(wanted.dropped)
     assert [tuple(one.model_dump().values()) for one in report.threshold_rounds] == wanted.rounds
     np.testing.assert_allclose(report.tied_share, wanted.tied, atol=1e-6)
+
+
+splits = st.sampled_from(["temporal", "leave-one-out"])
+repeat_modes = st.sampled_from(["drop", "keep"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(events, min_size=1, max_size=25), splits, repeat_modes, st.integers(1, 3), st.integers(1, 3))
+def test_prepare_equals_the_slow_and_obvious_version_on_few_events(
+    tmp_path_factory, rows, split, repeats, min_item_events, min_user_events
+):
+    check_against_reference(
+        tmp_path_factory.mktemp("prepare"),
+        rows,
+        split,
+        repeats=repeats,
+        min_item_events=min_item_events,
+        min_user_events=min_user_events,
+    )
+
+
+@pytest.mark.parametrize("split", ["temporal", "leave-one-out"])
+@pytest.mark.parametrize("repeats", ["drop", "keep"])
+@pytest.mark.parametrize("step", [500_000, 1_000_000], ids=["half seconds", "whole seconds"])
+# With few bits for a sort key, times are ranks and most ties are settled by the whole hash afterwards.
+@pytest.mark.parametrize("key_bits", [8, 64])
+def test_prepare_equals_the_slow_and_obvious_version_on_many_ties(tmp_path, split, repeats, step, key_bits):
+    random = Random(f"{split} {repeats} {step} {key_bits}")
+    rows = [
+        # Some users have many events and some few, some items too.
+        Event(
+            user=f"u{int(25 * random.random() ** 2)}",
+            domain=random.choice("DEF"),
+            item=f"{int(12 * random.random() ** 2)}",
+            time=random.randrange(8) * step,
+        )
+        for _ in range(450)
+    ]
+    with patch("training.ordering._KEY_BITS", key_bits), patch("training.ordering._REPEATS_BLOCK", 16):
+        check_against_reference(tmp_path, rows, split, repeats=repeats, min_item_events=3, min_user_events=3)
