@@ -8,7 +8,7 @@ it (order, repeats) let earlier events decide about later ones, never the other 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -234,13 +234,8 @@ def _count_drops(
 
 
 def _described(kept: SplitEvents, item_table: Path) -> SplitEvents:
-    catalogue = kept.catalogue
-    table = describe(catalogue.table, read_item_table(item_table))
-    return SplitEvents(
-        kept.events,
-        kept.part,
-        Catalogue(table, catalogue.domains, catalogue.items_per_domain, catalogue.item_index, catalogue.domain_number),
-    )
+    table = describe(kept.catalogue.table, read_item_table(item_table))
+    return replace(kept, catalogue=replace(kept.catalogue, table=table))
 
 
 def _recorded(options: PrepareOptions) -> dict[str, Any]:
