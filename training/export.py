@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,14 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
     weights = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
     version = f"{created:%Y%m%dT%H%M%SZ}-{hashlib.sha256(weights).hexdigest()[:8]}"
     items = _items(dataset)
+    table = BytesIO()  # written by Python, which raises OSError on a full disk; Polars raises something of its own
+    items.write_parquet(table)
     histories = _real_histories(dataset, COMPARED_HISTORIES, config.max_history)
 
     def fill(folder: Path) -> None:
         write_graph(ranker, folder / GRAPH, slots)
         _compare(ranker, folder / GRAPH, histories, config.max_history, network.items)
-        items.write_parquet(folder / ITEMS)
+        (folder / ITEMS).write_bytes(table.getbuffer())
         warmup = _warmup(ranker, histories[:WARMUP_REQUESTS], config.max_history, dataset, items)
         (folder / WARMUP).write_text("".join(request.model_dump_json() + "\n" for request in warmup))
         (folder / CARD).write_text(model_card(version, created, dataset, config, evaluation))

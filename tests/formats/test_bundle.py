@@ -1,0 +1,286 @@
+import errno
+import hashlib
+import json
+import os
+import shutil
+from datetime import timedelta
+from io import BytesIO
+
+import polars as pl
+import pytest
+
+from formats.bundle import (
+    CARD,
+    GRAPH,
+    ITEMS,
+    MANIFEST,
+    WARMUP,
+    graph_inputs,
+    graph_outputs,
+    newest_bundle,
+    read_bundle,
+    write_bundle,
+)
+from formats.errors import WorkFailed, WrongUse
+
+
+@pytest.fixture
+def copy(tiny_bundle, tmp_path):
+    """A copy that may be damaged."""
+    return shutil.copytree(tiny_bundle.path, tmp_path / "models" / tiny_bundle.path.name)
+
+
+def manifest_of(path):
+    return json.loads((path / MANIFEST).read_text())
+
+
+def change_manifest(path, **changes):
+    content = {**manifest_of(path), **changes}
+    (path / MANIFEST).write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+def replace_file(path, name, content):
+    """Another file with a checksum that fits, as a program with a mistake would write it."""
+    (path / name).write_bytes(content)
+    files = {**manifest_of(path)["files"], name: hashlib.sha256(content).hexdigest()}
+    change_manifest(path, files=files)
+
+
+def parquet(table):
+    buffer = BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def test_a_bundle_reads_back_as_it_was_written(tiny_bundle):
+    read = read_bundle(tiny_bundle.path)
+    assert read == tiny_bundle
+    assert read.manifest.items == 120 + 14 + 6
+    assert len(read.items()) == read.manifest.items
+    assert read.warmup() == tiny_bundle.warmup()
+    assert read.graph.read_bytes()
+
+
+def test_it_holds_these_files_and_no_pickle(tiny_bundle):
+    assert {file.name for file in tiny_bundle.path.iterdir()} == {MANIFEST, GRAPH, ITEMS, WARMUP, CARD}
+
+
+def test_the_manifest_describes_the_tensors_of_the_contract(tiny_bundle):
+    manifest = tiny_bundle.manifest
+    assert manifest.inputs == graph_inputs(3, manifest.max_history + 1)
+    assert manifest.outputs == graph_outputs(3)
+
+
+@pytest.mark.parametrize("name", [GRAPH, ITEMS, WARMUP, CARD])
+@pytest.mark.parametrize("where", [0.0, 0.33, 0.71, 1.0])
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_flipped_bit_is_refused_naming_the_file(copy, name, where, bit):
+    content = bytearray((copy / name).read_bytes())
+    content[int(where * (len(content) - 1))] ^= 1 << bit
+    (copy / name).write_bytes(content)
+    with pytest.raises(WorkFailed, match=rf"{name}: SHA-256 differs"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [GRAPH, ITEMS, WARMUP, CARD])
+def test_a_file_cut_short_is_refused_naming_it(copy, name):
+    (copy / name).write_bytes((copy / name).read_bytes()[:-1])
+    with pytest.raises(WorkFailed, match=rf"{name}: SHA-256 differs"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ['"schema_version"', '"files"', '"ranker.onnx"', '"max_history"', '"Toys": 6', '"int32"']
+)
+def test_a_flipped_bit_in_what_the_manifest_promises_is_refused_naming_it(copy, text):
+    content = (copy / MANIFEST).read_bytes()
+    place = content.index(text.encode()) + len(text) - (2 if text.endswith('"') else 1)
+    damaged = bytearray(content)
+    damaged[place] ^= 1
+    (copy / MANIFEST).write_bytes(damaged)
+    with pytest.raises(WorkFailed, match=r"manifest\.json"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\udcff"])
+def test_a_manifest_that_is_none_is_refused_naming_it(copy, text):
+    (copy / MANIFEST).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(WorkFailed, match=r"manifest\.json: "):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, ...])
+def test_another_schema_version_is_refused_saying_which_one_is_read(copy, version):
+    change_manifest(copy, schema_version=version)
+    with pytest.raises(WorkFailed, match=r"manifest.json: schema_version: .*this program reads 1"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("domains", []),
+        ("domains", ...),
+        ("max_history", 0),
+        ("max_history", "six"),
+        ("dim", ...),
+        ("model_version", "../x"),
+        ("model_version", ""),
+        ("created_at", "yesterday"),
+        ("files", []),
+        ("opset", None),
+        ("surprise", 1),
+        ("items_per_domain", {"Games": 14, "Books": 120, "Toys": 6}),
+        ("items_per_domain", {"Books": 120, "Games": 14}),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name(copy, field, value):
+    change_manifest(copy, **{field: value})
+    with pytest.raises(WorkFailed, match=rf"manifest.json: {field}: "):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs"])
+def test_tensors_of_another_contract_are_refused_by_name(copy, field):
+    tensors = manifest_of(copy)[field]
+    tensors[0]["shape"] = ["batch", 99]
+    change_manifest(copy, **{field: tensors})
+    with pytest.raises(WorkFailed, match=rf"manifest.json: {field}: not those of schema version 1"):
+        read_bundle(copy)
+
+
+def test_another_max_history_does_not_fit_the_inputs(copy):
+    change_manifest(copy, max_history=manifest_of(copy)["max_history"] + 1)
+    with pytest.raises(WorkFailed, match=r"manifest.json: inputs: "):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [GRAPH, ITEMS, WARMUP, CARD])
+def test_a_missing_file_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(WorkFailed, match=name):
+        read_bundle(copy)
+    change_manifest(copy, files={n: sha for n, sha in manifest_of(copy)["files"].items() if n != name})
+    with pytest.raises(WorkFailed, match=f"manifest.json: files: {name} is missing"):
+        read_bundle(copy)
+
+
+def test_a_file_too_many_is_named(copy):
+    (copy / "evil.pkl").write_bytes(b"x")
+    with pytest.raises(WorkFailed, match=r"differ: evil\.pkl"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", "..", "a\\b"])
+def test_a_name_that_leaves_the_folder_is_refused(copy, name):
+    change_manifest(copy, files={**manifest_of(copy)["files"], name: "0" * 64})
+    with pytest.raises(WorkFailed, match="a name leaves the bundle's folder"):
+        read_bundle(copy)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(WorkFailed, match=r"manifest\.json: missing"):
+        read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["item_index", "item_id", "domain", "popularity"])
+def test_a_catalogue_without_a_column_is_refused_by_name(copy, tiny_bundle, column):
+    replace_file(copy, ITEMS, parquet(tiny_bundle.items().drop(column)))
+    with pytest.raises(WorkFailed, match=rf"items.parquet: {column}: column is missing"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda items: items.reverse(), "domain"),
+        (lambda items: items.head(-1), "domain"),
+        (lambda items: pl.concat([items, items.tail(1)]), "domain"),
+        (lambda items: pl.concat([items[1:2], items[:1], items[2:]]), "item_index"),
+        (lambda items: items.with_columns(pl.col("item_index") - 1), "item_index"),
+        (lambda items: items.with_columns(domain=pl.lit(None, pl.String)), "domain"),
+    ],
+)
+def test_a_catalogue_in_another_order_than_the_graphs_is_refused(copy, tiny_bundle, change, named):
+    replace_file(copy, ITEMS, parquet(change(tiny_bundle.items())))
+    with pytest.raises(WorkFailed, match=rf"items.parquet: {named}: "):
+        read_bundle(copy)
+
+
+def test_the_newest_bundle_is_the_one_created_last_whatever_its_name(copy, tiny_bundle):
+    models = copy.parent
+    for name, hours in (("zzz", -1), ("aaa", +1), ("mmm", 0)):
+        other = shutil.copytree(copy, models / name)
+        created = tiny_bundle.manifest.created_at + timedelta(hours=hours)
+        change_manifest(other, model_version=name, created_at=created.isoformat())
+    assert newest_bundle(models).path.name == "aaa"
+
+
+def test_unfinished_folders_and_other_things_are_no_bundles(copy, tmp_path):
+    shutil.copytree(copy, copy.parent / ".x.12345678.partial")
+    change_manifest(copy.parent / ".x.12345678.partial", created_at="2100-01-01T00:00:00Z")
+    (copy.parent / "notes.txt").write_text("x")
+    assert newest_bundle(copy.parent).path == copy
+    with pytest.raises(WorkFailed, match="no such models folder"):
+        newest_bundle(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WorkFailed, match="holds no bundle"):
+        newest_bundle(tmp_path / "empty")
+
+
+def test_a_damaged_newest_bundle_is_an_error_and_not_passed_over(copy):
+    (copy / GRAPH).write_bytes(b"x")
+    with pytest.raises(WorkFailed, match=GRAPH):
+        newest_bundle(copy.parent)
+
+
+def rewrite(bundle, models, version="copy", spoil=lambda _: None):
+    """Write the files of a bundle as another one."""
+
+    def fill(folder):
+        for name in (GRAPH, ITEMS, WARMUP, CARD):
+            shutil.copy(bundle.path / name, folder / name)
+        spoil(folder)
+
+    def manifest(files):
+        return bundle.manifest.model_copy(update={"model_version": version, "files": files})
+
+    return write_bundle(models, manifest, version, fill)
+
+
+def test_a_written_bundle_is_whole_and_readable(tiny_bundle, tmp_path):
+    written = rewrite(tiny_bundle, tmp_path / "models")
+    assert written.path == tmp_path / "models" / "copy"
+    assert written.manifest.files == tiny_bundle.manifest.files
+    assert read_bundle(written.path) == written
+
+
+def test_an_existing_version_is_refused_and_left_alone(tiny_bundle, tmp_path):
+    written = rewrite(tiny_bundle, tmp_path)
+    before = {file: file.read_bytes() for file in written.path.iterdir()}
+    with pytest.raises(WrongUse, match="exists already"):
+        rewrite(tiny_bundle, tmp_path)
+    assert {file: file.read_bytes() for file in written.path.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [written.path]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / GRAPH).unlink(),
+        lambda folder: (folder / ITEMS).write_bytes(parquet(pl.DataFrame({"a": [1]}))),
+    ],
+)
+def test_a_bundle_that_could_not_be_read_is_never_written(tiny_bundle, tmp_path, spoil):
+    with pytest.raises(WorkFailed):
+        rewrite(tiny_bundle, tmp_path, spoil=spoil)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_bundle(tiny_bundle, tmp_path):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(WorkFailed, match="No space left on device"):
+        rewrite(tiny_bundle, tmp_path, spoil=full)
+    assert list(tmp_path.iterdir()) == []
