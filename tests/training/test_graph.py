@@ -1,6 +1,7 @@
 import getpass
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -8,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from formats.bundle import MAX_K, graph_inputs, graph_outputs
-from training.graph import OPSET, _check
+from model.ranker import Ranker
+from training.graph import OPSET, _check, write_graph
 
 ROOT = Path(__file__).parents[2]
 CONTROL_FLOW = {"If", "Loop", "Scan"}
@@ -148,6 +150,13 @@ def test_the_check_passes_a_plain_graph_and_refuses_control_flow_and_other_names
     for names in ((["a"], ["y"]), (["x"], ["b"]), (["x", "k"], ["y"])):
         with pytest.raises(RuntimeError, match="inputs or outputs"):
             _check(proto("Identity"), *names)
+
+
+def test_what_the_exporter_made_is_checked_before_it_counts_as_written(tiny_trained, tmp_path, monkeypatch):
+    ranker = Ranker(tiny_trained.objective.network, tiny_trained.dataset.items_per_domain, MAX_K).eval()
+    monkeypatch.setattr("training.graph.torch.onnx.export", lambda *_, **__: SimpleNamespace(model_proto=proto("If")))
+    with pytest.raises(RuntimeError, match="control flow"):
+        write_graph(ranker, tmp_path / "ranker.onnx", 7)
 
 
 def test_the_largest_k_of_the_graph_is_that_of_the_contract():
