@@ -8,7 +8,7 @@ import os
 # Tensors here are tiny: threads only wait for each other. Before anything imports torch, and for subprocesses too.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest  # noqa: E402
+import pytest
 
 DOMAINS = {"Books": 120, "Games": 14, "Toys": 6}
 
