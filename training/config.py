@@ -39,7 +39,7 @@ class TrainingConfig:
     dim: int = 64
     heads: int = 2
     layers: int = 2
-    dropout: float = 0.2
+    dropout: float = 0.5
     attention_dropout: float = 0.0
     max_history: int = 50
     experts: int = 5
@@ -109,7 +109,6 @@ def paper() -> TrainingConfig:
     return TrainingConfig(
         dim=512,
         heads=1,
-        dropout=0.5,
         attention_dropout=0.5,
         gap_momentum=0.9,
         temperature=1.0,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from training.cases import Cases, contexts
 from training.dataset import Dataset
+from training.memory import bounded_memory
 from training.metrics import Ranks, hr_at_k, mrr_at_k, ndcg_at_k
 from training.objective import Objective
 from training.ranking import Catalogue, cross_scorer, rank_cases, single_scorer
@@ -56,8 +57,9 @@ def evaluate(trained: TrainedRun, protocol: Protocol) -> dict[str, Any]:
         "popularity": catalogue.popular,
     }
     ranks, stood_in = {}, np.zeros(0, dtype=np.bool_)
-    for name, scorer in scorers.items():
-        ranks[name], stood_in = rank_cases(cases, scorer, catalogue, protocol.exclude_seen, protocol.sampled)
+    with bounded_memory():
+        for name, scorer in scorers.items():
+            ranks[name], stood_in = rank_cases(cases, scorer, catalogue, protocol.exclude_seen, protocol.sampled)
     domain = cases.target_domain
     groups = {name: domain == number for number, name in enumerate(dataset.domains, start=1)}
     lambdas, weights = objective.gap.average.tolist(), objective.gap.weights().tolist()

@@ -20,6 +20,7 @@ from training.checkpoint import optimizer_tensors, read_checkpoint, restore_opti
 from training.config import TrainingConfig
 from training.dataset import Dataset
 from training.evaluate import Validation
+from training.memory import bounded_memory
 from training.objective import StepLosses
 from training.processes import Processes
 from training.run import BEST, LAST, LOG, build_objective
@@ -97,7 +98,9 @@ class Training:
             KeyboardInterrupt: after Ctrl-C, once the step is done and saved.
         """
         state = self.state
-        with _interrupts() as pressed:
+        if not (self.path / LAST).exists():
+            self._save()  # whatever happens from here on, there is something to go on from
+        with _interrupts() as pressed, bounded_memory():
 
             def interrupted() -> bool:
                 # Signals reach processes at different steps: all must stop after the same one, or some would wait for ever.
