@@ -17,7 +17,7 @@ from formats.errors import WorkFailed, WrongUse
 from syncrec.console import ProgressLine, duration
 from training.config import PRESETS, TrainingConfig, configured
 from training.dataset import Dataset, open_dataset
-from training.loop import Progress, Training
+from training.loop import Progress, Stopped, Training
 from training.processes import Processes, joined_processes
 from training.run import FIGURE, LOG, RUN, dataset_of, read_run, write_run
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         try:
             best = training.train()
-        except KeyboardInterrupt:
+        except Stopped:
             state = training.state
             where = f"after step {state.step} of epoch {state.epoch}" if state.step else f"before epoch {state.epoch}"
             raise WorkFailed(f"stopped {where}; saved: the same command with --resume goes on") from None

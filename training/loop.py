@@ -53,6 +53,10 @@ class _State:
     finished: bool = False
 
 
+class Stopped(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C and is saved up to its last step."""
+
+
 class Training:
     """A run in progress."""
 
@@ -95,7 +99,7 @@ class Training:
 
         Raises:
             WorkFailed: a loss is not finite, or the disk is full; the last checkpoint stays as it was.
-            KeyboardInterrupt: after Ctrl-C, once the step is done and saved.
+            Stopped: after Ctrl-C, once the step is done and saved. A second Ctrl-C does not wait for that.
         """
         state = self.state
         if not (self.path / LAST).exists():
@@ -110,7 +114,7 @@ class Training:
                 self._epoch(interrupted)
                 self._after_epoch(self._validated())
                 if interrupted() and not state.finished:
-                    raise KeyboardInterrupt
+                    raise Stopped
         return state.best_score
 
     def _epoch(self, interrupted: Callable[[], bool]) -> None:
@@ -133,7 +137,7 @@ class Training:
             self.report(self.now)
             if interrupted() and state.step < steps:
                 self._save()
-                raise KeyboardInterrupt
+                raise Stopped
 
     def _step(self, batch: Batch) -> StepLosses:
         self.optimizer.zero_grad(set_to_none=True)

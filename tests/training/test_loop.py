@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from formats.errors import WorkFailed
 from tests.reference.datasets import random_histories, write_dataset
+from training.checkpoint import read_checkpoint
 from training.config import TrainingConfig
-from training.loop import Training
+from training.loop import Stopped, Training
 from training.processes import Processes
 from training.run import BEST, LAST, LOG, open_trained, write_run
 
@@ -127,15 +128,17 @@ def test_after_an_interrupt_ctrl_c_works_as_before(dataset, tmp_path):
 
 
 def test_a_second_ctrl_c_stops_at_once(dataset, tmp_path):
-    """Without a checkpoint; the log may end anywhere."""
+    """With the checkpoint of the start; the log may end anywhere."""
 
     def twice():
         interrupt()
         interrupt()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         training(dataset, tmp_path / "a.run", report=after_steps(2, twice)).train()
-    assert not (tmp_path / "a.run" / LAST).exists()
+    assert not isinstance(stopped.value, Stopped), "it must not be told to be saved"
+    _, notes = read_checkpoint(tmp_path / "a.run" / LAST)
+    assert (notes["epoch"], notes["step"]) == (1, 0)
 
 
 def test_a_crash_between_checkpoints_costs_steps_but_changes_nothing(dataset, whole, tmp_path):
