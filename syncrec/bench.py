@@ -1,6 +1,7 @@
 """Benchmarks: each prints one table, and writes JSON on request.
 
-syncrec bench prepare --rows 20000000
+Example:
+  syncrec bench prepare --rows 20000000
 """
 
 import argparse

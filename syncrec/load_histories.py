@@ -13,42 +13,21 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from formats.errors import WrongUse
-from formats.events import KINDS, KNOWN_COLUMNS, EventSource, find_files
 from syncrec.console import ProgressLine, duration, write_json
+from syncrec.event_arguments import (
+    add_event_arguments,
+    chosen_columns,
+    chosen_kinds,
+    chosen_max_bad,
+    chosen_sources,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("events", nargs="*", metavar="EVENTS", help="event files or globs")
+    add_event_arguments(parser)
     parser.add_argument(
         "--redis", metavar="URL", help="redis://, rediss:// or unix:// URL, or embedded (default: $SYNCREC_REDIS_URL)"
-    )
-    parser.add_argument(
-        "--columns", default="", metavar="OURS=THEIRS,…", help="names in the files that differ from ours"
-    )
-    parser.add_argument(
-        "--domain", action="append", default=[], metavar="NAME=FILE", help="a file whose rows are all of one domain"
-    )
-    parser.add_argument(
-        "--events",
-        dest="kinds",
-        default="interaction",
-        metavar="KINDS",
-        help="kinds that count, as in interaction,click (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--repeats",
-        choices=("drop", "keep"),
-        default="drop",
-        help="drop: only a user's first event of an item; keep: all but exact repeats (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-bad",
-        type=float,
-        default=0.001,
-        metavar="SHARE",
-        help="malformed rows up to which the work goes on (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON; - is standard output")
 
@@ -61,14 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = read_settings(redis_url=arguments.redis)
     options = LoadOptions(
-        columns=_columns(arguments.columns),
-        kinds=_kinds(arguments.kinds),
+        columns=chosen_columns(arguments),
+        kinds=chosen_kinds(arguments),
         keep_repeats=arguments.repeats == "keep",
-        max_bad=arguments.max_bad,
+        max_bad=chosen_max_bad(arguments),
         history_limit=settings.history_limit,
         history_days=settings.history_days,
     )
-    sources = _sources(arguments)
+    sources = chosen_sources(arguments)
     line = ProgressLine()
     with redis_at(settings.redis_url, settings.data_dir) as url:
         try:
@@ -86,32 +65,3 @@ def run(arguments: argparse.Namespace) -> int:
         file=sys.stderr if str(arguments.json) == "-" else sys.stdout,
     )
     return 0
-
-
-def _sources(arguments: argparse.Namespace) -> list[EventSource]:
-    sources = [EventSource(path) for path in find_files(arguments.events)]
-    for text in arguments.domain:
-        domain, equals, pattern = text.partition("=")
-        if not (domain and equals and pattern):
-            raise WrongUse(f"--domain {text}: write NAME=FILE")
-        sources += [EventSource(path, domain) for path in find_files([pattern])]
-    if not sources:
-        raise WrongUse("no events: name files, or --domain NAME=FILE")
-    return sources
-
-
-def _columns(text: str) -> dict[str, str]:
-    columns = {}
-    for pair in filter(None, text.split(",")):
-        ours, equals, theirs = pair.partition("=")
-        if not (equals and theirs) or ours not in KNOWN_COLUMNS:
-            raise WrongUse(f"--columns {pair}: write OURS=THEIRS; ours are {', '.join(KNOWN_COLUMNS)}")
-        columns[ours] = theirs
-    return columns
-
-
-def _kinds(text: str) -> list[str]:
-    kinds = [kind for kind in text.split(",") if kind]
-    if not kinds or set(kinds) - set(KINDS):
-        raise WrongUse(f"--events {text}: known kinds are {', '.join(KINDS)}")
-    return kinds

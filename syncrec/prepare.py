@@ -12,31 +12,24 @@ from pathlib import Path
 
 from formats.errors import WrongUse
 from formats.event_times import parse_time
-from formats.events import KNOWN_COLUMNS, EventSource, find_files
 from syncrec.console import ProgressLine, write_json
+from syncrec.event_arguments import (
+    add_event_arguments,
+    chosen_columns,
+    chosen_kinds,
+    chosen_max_bad,
+    chosen_sources,
+)
 from syncrec.prepare_table import describe_prepared
 from training.prepare import PrepareOptions, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("events", nargs="*", metavar="EVENTS", help="event files or globs")
+    add_event_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DATASET", help="the folder to make")
     parser.add_argument("--items", type=Path, metavar="FILE", help="item table: item_id,domain,title,category")
-    parser.add_argument(
-        "--columns", default="", metavar="OURS=THEIRS,…", help="names in the files that differ from ours"
-    )
-    parser.add_argument(
-        "--domain", action="append", default=[], metavar="NAME=FILE", help="a file whose rows are all of one domain"
-    )
     parser.add_argument("--domains", metavar="A,B", help="the known domains; rows of others are dropped (default: all)")
-    parser.add_argument(
-        "--events",
-        dest="kinds",
-        default="interaction",
-        metavar="KINDS",
-        help="kinds that count, as in interaction,click (default: %(default)s)",
-    )
     parser.add_argument(
         "--split", choices=("temporal", "leave-one-out"), default="temporal", help="default: %(default)s"
     )
@@ -50,19 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-user-events", type=int, default=2, metavar="N", help="training events (default: %(default)s)"
     )
-    parser.add_argument(
-        "--repeats",
-        choices=("drop", "keep"),
-        default="drop",
-        help="drop: only a user's first event of an item; keep: all but exact repeats (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-bad",
-        type=float,
-        default=0.001,
-        metavar="SHARE",
-        help="malformed rows up to which the work goes on (default: %(default)s)",
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON; - is standard output")
 
 
@@ -72,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise WrongUse(f"--json {arguments.json}: no such folder")
     line = ProgressLine()
     try:
-        prepared = prepare(_sources(arguments), arguments.out, _options(arguments), arguments.items, line.show)
+        prepared = prepare(chosen_sources(arguments), arguments.out, _options(arguments), arguments.items, line.show)
     finally:
         line.clear()
     if str(arguments.json) != "-":
@@ -84,38 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(arguments: argparse.Namespace) -> list[EventSource]:
-    sources = [EventSource(path) for path in find_files(arguments.events)]
-    for text in arguments.domain:
-        domain, equals, pattern = text.partition("=")
-        if not (domain and equals and pattern):
-            raise WrongUse(f"--domain {text}: write NAME=FILE")
-        sources += [EventSource(path, domain) for path in find_files([pattern])]
-    if not sources:
-        raise WrongUse("no events: name files, or --domain NAME=FILE")
-    return sources
-
-
 def _options(arguments: argparse.Namespace) -> PrepareOptions:
     return PrepareOptions(
-        columns=_columns(arguments.columns),
+        columns=chosen_columns(arguments),
         domains=tuple(sorted(set(arguments.domains.split(",")))) if arguments.domains else None,
-        events=tuple(sorted(set(arguments.kinds.split(",")))),
+        events=chosen_kinds(arguments),
         split=arguments.split,
         validation_from=parse_time(arguments.validation_from) if arguments.validation_from else None,
         test_from=parse_time(arguments.test_from) if arguments.test_from else None,
         min_item_events=arguments.min_item_events,
         min_user_events=arguments.min_user_events,
         repeats=arguments.repeats,
-        max_bad=arguments.max_bad,
+        max_bad=chosen_max_bad(arguments),
     )
-
-
-def _columns(text: str) -> dict[str, str]:
-    columns = {}
-    for pair in filter(None, text.split(",")):
-        ours, equals, theirs = pair.partition("=")
-        if not (equals and theirs) or ours not in KNOWN_COLUMNS:
-            raise WrongUse(f"--columns {pair}: write OURS=THEIRS; ours are {', '.join(KNOWN_COLUMNS)}")
-        columns[ours] = theirs
-    return columns

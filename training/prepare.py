@@ -10,15 +10,16 @@ it (order, repeats) let earlier events decide about later ones, never the other 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from formats.errors import WorkFailed, WrongUse
+from formats.event_files import read_event_files
 from formats.event_times import format_time
-from formats.events import KINDS, EventSource, IdCodes, read_events
+from formats.events import EventRows, EventSource
 from formats.folders import new_folder
 from training.catalogue import Catalogue, describe, make_catalogue, read_item_table
 from training.dataset_writer import DROPPED, SplitEvents, write_dataset
@@ -30,7 +31,6 @@ from training.tally import Tally
 from training.thresholds import Fate, Round, apply_thresholds
 
 _TRAIN, _CONTEXT, _VALIDATION, _TEST = range(len(PARTS))
-_EXAMPLES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,8 @@ class PrepareOptions:
         Raises:
             WrongUse: names the option.
         """
-        unknown = sorted(set(self.events) - set(KINDS))
-        if unknown or not self.events:
-            raise WrongUse(f"--events: {unknown or 'none'} is not among {', '.join(KINDS)}")
         if self.min_item_events < 1 or self.min_user_events < 1:
             raise WrongUse("--min-item-events and --min-user-events are at least 1")
-        if not 0 <= self.max_bad <= 1:
-            raise WrongUse(f"--max-bad is a share between 0 and 1, not {self.max_bad}")
         cuts = (self.validation_from, self.test_from)
         if self.split != "temporal" and cuts != (None, None):
             raise WrongUse("--validation-from and --test-from belong to --split temporal")
@@ -104,9 +99,17 @@ def prepare(
     if out.exists():
         raise WrongUse(f"{out} exists already: name another folder or remove it first")
     tally = Tally()
-    rows, malformed, examples = _read_all(sources, options, tally, progress)
+
+    def counted(found: EventRows) -> pl.DataFrame:
+        tally.add_read(found.good["domain"])
+        tally.add_read(found.bad["domain"])
+        tally.add_problems(found.bad["domain"], found.bad["problem"])
+        return found.good
+
+    rows = read_event_files(sources, options.columns, options.max_bad, counted, progress)
     progress("sorting")
-    events = in_order(encode(_choose(rows, options, tally)))
+    malformed, examples = rows.malformed, rows.examples
+    events = in_order(encode(_choose(rows.kept, options, tally)))
     del rows
     events = _without_repeats(events, options, tally)
     tied = tied_share(events)
@@ -125,33 +128,6 @@ def prepare(
     with new_folder(out) as folder:
         manifest = write_dataset(folder, kept, split, _recorded(options), report)
     return Prepared(manifest, malformed, examples)
-
-
-def _read_all(
-    sources: Sequence[EventSource], options: PrepareOptions, tally: Tally, progress: Callable[[str], None]
-) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
-    """The good rows of all files, the number of malformed ones, and the first of those as `file:line: reason`."""
-    codes = IdCodes()
-    frames, malformed = [], 0
-    examples: list[str] = []
-    for number, source in enumerate(sources, 1):
-        progress(f"reading {number} of {len(sources)}: {source.path}")
-        found = read_events(source, options.columns, codes)
-        tally.add_read(found.good["domain"])
-        tally.add_read(found.bad["domain"])
-        tally.add_problems(found.bad["domain"], found.bad["problem"])
-        malformed += len(found.bad)
-        for line, _, problem, detail in found.bad.head(_EXAMPLES - len(examples)).iter_rows():
-            examples.append(f"{source.path}:{line}: {' '.join(filter(None, (problem, detail)))}")
-        frames.append(found.good)
-    if tally.read == 0:
-        raise WorkFailed(f"{sources[0].path}{' and the others' if len(sources) > 1 else ''}: no rows below the header")
-    if malformed > options.max_bad * tally.read:
-        raise WorkFailed(
-            f"{malformed} of {tally.read} rows are malformed, more than --max-bad {options.max_bad:g} allows: "
-            + "; ".join(examples)
-        )
-    return pl.concat(frames), malformed, tuple(examples)
 
 
 def _choose(rows: pl.DataFrame, options: PrepareOptions, tally: Tally) -> pl.DataFrame:

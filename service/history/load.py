@@ -13,14 +13,14 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from formats.errors import WorkFailed
-from formats.events import EventSource, IdCodes, read_events
+from formats.event_files import read_event_files
+from formats.events import EventRows, EventSource
 from service.history.ordering import UserEvents, order_events
 from service.history.packed import pack
 from service.history.store import history_key
 
 PIPELINE = 1000  # users per round trip
 SAMPLE = 1000  # users whose memory Redis is asked for
-EXAMPLES = 5
 TIMEOUT_S = 30.0
 DAY_S = 86_400
 
@@ -72,9 +72,14 @@ def load_histories(
     """
     start = time.monotonic()
     with _connected(url) as client:
-        rows, malformed, examples = _read_all(sources, options, progress)
+
+        def chosen(found: EventRows) -> pl.DataFrame:
+            return found.good.filter(pl.col("event").is_in(list(options.kinds))).drop("event")
+
+        rows = read_event_files(sources, options.columns, options.max_bad, chosen, progress)
         progress("sorting")
-        histories = order_events(rows, keep_repeats=options.keep_repeats)
+        malformed, examples = rows.malformed, rows.examples
+        histories = order_events(rows.kept, keep_repeats=options.keep_repeats)
         del rows
         events = 0
         for written, count in _write(client, histories, options):
@@ -101,29 +106,6 @@ def _connected(url: str) -> Iterator[redis.Redis]:
         raise WorkFailed(f"Redis refuses: {error}") from error
     finally:
         client.close()
-
-
-def _read_all(
-    sources: Sequence[EventSource], options: LoadOptions, progress: Callable[[str], None]
-) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
-    codes, frames = IdCodes(), []
-    examples: list[str] = []
-    good = bad = 0
-    for number, source in enumerate(sources, start=1):
-        progress(f"reading {number} of {len(sources)}: {source.path}")
-        found = read_events(source, options.columns, codes)
-        good, bad = good + len(found.good), bad + len(found.bad)
-        for line, _, problem, detail in found.bad.head(EXAMPLES - len(examples)).iter_rows():
-            examples.append(f"{source.path}:{line}: {problem} {detail}".rstrip())
-        frames.append(found.good.filter(pl.col("event").is_in(list(options.kinds))).drop("event"))
-    if good + bad == 0:
-        raise WorkFailed(f"{sources[0].path}{' and the others' if len(sources) > 1 else ''}: no rows below the header")
-    if bad > options.max_bad * (good + bad):
-        raise WorkFailed(
-            f"{bad} of {good + bad} rows are malformed, more than --max-bad {options.max_bad:g} allows: "
-            + "; ".join(examples)
-        )
-    return pl.concat(frames), bad, tuple(examples)
 
 
 def _write(client: redis.Redis, histories: UserEvents, options: LoadOptions) -> Iterator[tuple[int, int]]:

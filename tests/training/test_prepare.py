@@ -304,10 +304,7 @@ def test_events_that_leave_nothing_to_train_on_are_an_error(tmp_path, rows, mess
 @pytest.mark.parametrize(
     "options",
     [
-        {"events": ("purchase",)},
-        {"events": ()},
         {"min_item_events": 0},
-        {"max_bad": 2.0},
         {"validation_from": 1},
         {"validation_from": 2, "test_from": 1},
         {"split": "leave-one-out", **CUTS},
