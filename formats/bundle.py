@@ -84,6 +84,7 @@ class Manifest(BaseModel):
     evaluation: dict[str, Any]
     opset: int
     files: dict[str, str] = Field(description="SHA-256 of every other file of the bundle")
+    manifest_sha256: str = Field(default="", description="SHA-256 of this file without it, see `sealed_manifest`")
 
     @property
     def items(self) -> int:
@@ -140,13 +141,13 @@ def write_bundle(
     with new_folder(models / version) as folder:
         fill(folder)
         files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-        (folder / MANIFEST).write_text(manifest(files).model_dump_json(indent=2) + "\n")
+        (folder / MANIFEST).write_bytes(sealed_manifest(manifest(files).model_dump(mode="json")))
         read_bundle(folder)
     return read_bundle(models / version)
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check a bundle: schema, checksums, catalogue, and that the graph's inputs are those of this version.
+    """Read and check a bundle: schema, checksums, catalogue, and that the graph was made with this version's inputs.
 
     Raises:
         WorkFailed: names the file and the field that do not fit.
@@ -190,7 +191,8 @@ def newest_bundle(models: Path) -> Bundle:
 
 def _read_manifest(file: Path) -> Manifest:
     try:
-        content = json.loads(file.read_bytes())
+        text = file.read_bytes()
+        content = json.loads(text)
     except FileNotFoundError as error:
         raise WorkFailed(f"{file}: missing") from error
     except ValueError as error:
@@ -198,6 +200,8 @@ def _read_manifest(file: Path) -> Manifest:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise WorkFailed(f"{file}: schema_version: {version!r}, this program reads {SCHEMA_VERSION}")
+    if not _is_sealed(text, content.get("manifest_sha256")):
+        raise WorkFailed(f"{file}: manifest_sha256: does not fit the rest of the file: it was changed or damaged")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
@@ -208,6 +212,19 @@ def _read_manifest(file: Path) -> Manifest:
     if any("/" in name or "\\" in name or name in {".", ".."} for name in manifest.files):
         raise WorkFailed(f"{file}: files: a name leaves the bundle's folder")
     return manifest
+
+
+def sealed_manifest(content: dict[str, Any]) -> bytes:
+    """`manifest.json` as it is written: JSON that carries the SHA-256 of its own bytes without it."""
+    unsealed = json.dumps({**content, "manifest_sha256": ""}, indent=2) + "\n"
+    digest = hashlib.sha256(unsealed.encode()).hexdigest()
+    return json.dumps({**content, "manifest_sha256": digest}, indent=2).encode() + b"\n"
+
+
+def _is_sealed(text: bytes, digest: object) -> bool:
+    if not isinstance(digest, str):
+        return False
+    return hashlib.sha256(text.replace(digest.encode(), b"", 1)).hexdigest() == digest
 
 
 def _check_items(bundle: Bundle) -> None:

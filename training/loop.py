@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from training.evaluate import Validation
 from training.memory import bounded_memory
 from training.objective import StepLosses
 from training.processes import Processes
-from training.run import BEST, LAST, LOG, build_objective
+from training.run import BEST, LAST, LOG, build_objective, load_state
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,14 @@ class Training:
         tensors, notes = read_checkpoint(self.path / LAST)
         if notes.pop("fingerprint") != self.dataset.fingerprint:
             raise WorkFailed(f"{self.path / LAST}: is a checkpoint of another dataset than {self.dataset.path}")
-        self.objective.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("optimizer/")})
+        of_objective = {name: t for name, t in tensors.items() if not name.startswith("optimizer/")}
+        load_state(self.objective, of_objective, self.path / LAST)
         restore_optimizer(self.optimizer, self.objective, tensors)
         self.state = _State(**notes)
         if self.processes.rank == 0 and (self.path / LOG).exists():
             # Steps after the checkpoint are taken again, and logged again.
             with (self.path / LOG).open("r+b") as log:
-                log.truncate(self.state.log_bytes)
+                log.truncate(min(self.state.log_bytes, log.seek(0, os.SEEK_END)))
 
     def train(self) -> float:
         """Train to the end; returns the best validation score.

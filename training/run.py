@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from formats.errors import WorkFailed
 from model.losses import MutualInformation
@@ -100,6 +101,18 @@ def build_objective(config: TrainingConfig, dataset: Dataset) -> Objective:
     return Objective(network, gap, MutualInformation(config.dim), config.mutual_information)
 
 
+def load_state(objective: Objective, tensors: dict[str, Tensor], file: Path) -> None:
+    """Put a checkpoint's tensors into the network.
+
+    Raises:
+        WorkFailed: they are of a network of other sizes.
+    """
+    try:
+        objective.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WorkFailed(f"{file}: does not fit {RUN}: {str(error).splitlines()[-1].strip()}") from error
+
+
 def open_trained(path: Path, dataset_path: Path | None = None) -> TrainedRun:
     """The best network of a run.
 
@@ -112,5 +125,5 @@ def open_trained(path: Path, dataset_path: Path | None = None) -> TrainedRun:
     tensors, notes = read_checkpoint(path / BEST)
     if notes["fingerprint"] != run.fingerprint:
         raise WorkFailed(f"{path / BEST}: is a checkpoint of another dataset: {notes['fingerprint'][:12]}")
-    objective.load_state_dict(tensors)
+    load_state(objective, tensors, path / BEST)
     return TrainedRun(run, dataset, objective.eval(), notes)

@@ -19,6 +19,7 @@ from formats.bundle import (
     graph_outputs,
     newest_bundle,
     read_bundle,
+    sealed_manifest,
     write_bundle,
 )
 from formats.errors import WorkFailed, WrongUse
@@ -35,8 +36,9 @@ def manifest_of(path):
 
 
 def change_manifest(path, **changes):
-    content = {**manifest_of(path), **changes}
-    (path / MANIFEST).write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+    """Another manifest with a digest that fits, as a program with a mistake would write it."""
+    content = {name: value for name, value in {**manifest_of(path), **changes}.items() if value is not ...}
+    (path / MANIFEST).write_bytes(sealed_manifest(content))
 
 
 def replace_file(path, name, content):
@@ -89,17 +91,14 @@ def test_a_file_cut_short_is_refused_naming_it(copy, name):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize(
-    "text", ['"schema_version"', '"files"', '"ranker.onnx"', '"max_history"', '"Toys": 6', '"int32"']
-)
-def test_a_flipped_bit_in_what_the_manifest_promises_is_refused_naming_it(copy, text):
+def test_a_flipped_bit_anywhere_in_the_manifest_is_refused_naming_it(copy):
     content = (copy / MANIFEST).read_bytes()
-    place = content.index(text.encode()) + len(text) - (2 if text.endswith('"') else 1)
-    damaged = bytearray(content)
-    damaged[place] ^= 1
-    (copy / MANIFEST).write_bytes(damaged)
-    with pytest.raises(WorkFailed, match=r"manifest\.json"):
-        read_bundle(copy)
+    for place in range(0, len(content), 11):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        (copy / MANIFEST).write_bytes(damaged)
+        with pytest.raises(WorkFailed, match=r"manifest\.json"):
+            read_bundle(copy)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "\udcff"])
