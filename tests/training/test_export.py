@@ -367,12 +367,12 @@ def test_a_disk_that_fills_up_under_another_file_leaves_nothing(tiny_trained, tm
 
 @pytest.mark.usefixtures("graph_already_written")
 def test_a_disk_that_fills_up_under_the_manifest_leaves_nothing(tiny_trained, tmp_path, monkeypatch):
-    real = Path.write_text
+    real = Path.write_bytes
 
-    def write_text(self, *args, **kwargs):
-        return no_space() if self.name == MANIFEST else real(self, *args, **kwargs)
+    def write_bytes(self, content):
+        return no_space() if self.name == MANIFEST else real(self, content)
 
-    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     nothing_is_left_of(tiny_trained, tmp_path)
 
 
