@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from formats.errors import WorkFailed
 from formats.folders import new_folder
+from formats.manifests import checked, read_json_object, sha256_of
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_K = 100
@@ -140,7 +141,7 @@ def write_bundle(
     """
     with new_folder(models / version) as folder:
         fill(folder)
-        files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
         (folder / MANIFEST).write_bytes(sealed_manifest(manifest(files).model_dump(mode="json")))
         read_bundle(folder)
     return read_bundle(models / version)
@@ -161,7 +162,7 @@ def read_bundle(path: Path) -> Bundle:
         odd = ", ".join(sorted(present ^ set(manifest.files)))
         raise WorkFailed(f"{path}: files and {MANIFEST} differ: {odd}")
     for name, checksum in manifest.files.items():
-        if _sha256(path / name) != checksum:
+        if sha256_of(path / name) != checksum:
             raise WorkFailed(f"{path / name}: SHA-256 differs from {MANIFEST}: the file was changed or damaged")
     for field, wanted in (
         ("inputs", graph_inputs(len(manifest.domains), manifest.max_history + 1)),
@@ -190,23 +191,10 @@ def newest_bundle(models: Path) -> Bundle:
 
 
 def _read_manifest(file: Path) -> Manifest:
-    try:
-        text = file.read_bytes()
-        content = json.loads(text)
-    except FileNotFoundError as error:
-        raise WorkFailed(f"{file}: missing") from error
-    except ValueError as error:
-        raise WorkFailed(f"{file}: not JSON: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise WorkFailed(f"{file}: schema_version: {version!r}, this program reads {SCHEMA_VERSION}")
+    text, content = read_json_object(file, SCHEMA_VERSION, missing="")
     if not _is_sealed(text, content.get("manifest_sha256")):
         raise WorkFailed(f"{file}: manifest_sha256: does not fit the rest of the file: it was changed or damaged")
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise WorkFailed(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    manifest = checked(file, content, Manifest)
     if list(manifest.items_per_domain) != list(manifest.domains):
         raise WorkFailed(f"{file}: items_per_domain: not the domains in order")
     if any("/" in name or "\\" in name or name in {".", ".."} for name in manifest.files):
@@ -240,8 +228,3 @@ def _check_items(bundle: Bundle) -> None:
         raise WorkFailed(f"{file}: domain: does not follow items_per_domain of {MANIFEST}")
     if not items["item_index"].cast(pl.Int64).equals(pl.int_range(1, len(items) + 1, eager=True).rename("item_index")):
         raise WorkFailed(f"{file}: item_index: not 1 to {len(items)} in order")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,14 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
 from formats.errors import WorkFailed, WrongUse
-from service.history.embedded import LAUNCHER, embedded_redis
+from service.children import child_process
+from service.history.embedded import embedded_redis
 from syncrec import cli
 from syncrec.console import duration
 from syncrec.demo_answer import Household, ask, choose_household, show_answer
@@ -134,29 +136,20 @@ def _work_folder(named: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _server(models: Path, redis: str, port: int, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _server(models: Path, redis: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-P", "-m", "syncrec", "serve"]
     command += ["--models", str(models), "--redis", redis, "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-    try:
+    with log.open("wb") as output, _child(command, output) as process:
         _wait_until_ready(process, f"http://127.0.0.1:{port}/readyz", log)
         yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+def _child(command: list[str], output: BinaryIO) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return child_process(command, STOP_TIMEOUT_S, stdout=output, stderr=output, env=environment)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -183,7 +176,7 @@ def _checked(household: Household, answer: dict[str, object], run_folder: Path, 
     return 1 if found else 0
 
 
-def _go_on(url: str, household: Household, server: "subprocess.Popen[bytes]", started: float) -> None:
+def _go_on(url: str, household: Household, server: subprocess.Popen[bytes], started: float) -> None:
     print(
         f"\nready after {duration(time.monotonic() - started)}, serving until Ctrl-C:\n"
         f"  {url}/docs      try every route in the browser\n"

@@ -16,7 +16,6 @@ Users are numbered through the parts in this order, and each part's offsets cove
 arrays are memory-mapped: opening a dataset takes the same time whatever its size. No file is a pickle.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from formats.errors import WorkFailed
+from formats.manifests import sha256_of
 from training.manifest import ARRAYS, ITEMS, MANIFEST, PARTS, USER_IDS, Manifest, Part, read_manifest
 
 ARRAY_TYPES = dict(zip(ARRAYS, (np.int64, np.int32, np.int16, np.int64), strict=True))
@@ -128,7 +128,7 @@ class Dataset:
         """
         for name, checksum in self.manifest.files.items():
             file = self.path / name
-            if not file.is_file() or _sha256(file) != checksum:
+            if not file.is_file() or sha256_of(file) != checksum:
                 raise WorkFailed(f"{file}: SHA-256 differs from {MANIFEST}: the file was changed or damaged")
 
 
@@ -190,8 +190,3 @@ def _read_parquet(file: Path) -> pl.DataFrame:
         return pl.read_parquet(file, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise WorkFailed(f"{file}: missing or damaged: {str(error).splitlines()[0]}") from error
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,13 +3,13 @@
 It names no file, folder or date: the same events give the same bytes wherever they lie and however they are cut in files.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from formats.errors import WorkFailed
+from formats.manifests import checked, read_json_object
 from training.splits import SplitKind
 
 SCHEMA_VERSION: Final = 1
@@ -108,22 +108,8 @@ def read_manifest(file: Path) -> Manifest:
     Raises:
         WorkFailed: names the file and the field that does not fit.
     """
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError as error:
-        raise WorkFailed(f"{file}: missing; `syncrec prepare` makes a dataset") from error
-    except OSError as error:
-        raise WorkFailed(f"{file}: {error.strerror}") from error
-    except ValueError as error:
-        raise WorkFailed(f"{file}: not JSON: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise WorkFailed(f"{file}: schema_version: {version!r}, this program reads {SCHEMA_VERSION}")
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise WorkFailed(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    _, content = read_json_object(file, SCHEMA_VERSION, missing="; `syncrec prepare` makes a dataset")
+    manifest = checked(file, content, Manifest)
     if list(manifest.items_per_domain) != list(manifest.domains):
         raise WorkFailed(f"{file}: items_per_domain: not the domains in order")
     if set(manifest.parts) != set(PARTS):

@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from formats.errors import WorkFailed
+from service.children import child_process
 
 SOCKET = "embedded.sock"
 LOG = "redis.log"
@@ -28,19 +28,6 @@ LOCK_TIMEOUT_S = 3.0  # the server of a killed service takes a moment to end
 
 # sockaddr_un holds 108 bytes on Linux and 104 on macOS, and the closing zero is one of them.
 MAX_SOCKET_PATH_BYTES = 100
-
-# Runs between fork and the server, in place of preexec_fn, which can deadlock where threads run. Asks the kernel
-# for SIGTERM when the starting thread ends, and leaves if that happened before it could ask.
-LAUNCHER = """
-import os, sys
-parent, binary, *arguments = sys.argv[1:]
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None, use_errno=True).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
-    if os.getppid() != int(parent):
-        sys.exit(1)
-os.execv(binary, [binary, *arguments])
-"""
 
 
 def is_embedded(url: str) -> bool:
@@ -154,23 +141,17 @@ def _server(folder: Path, path: Path, lock: int) -> Iterator[subprocess.Popen[by
         "save": "",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(_binary()), *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[lock],
-        start_new_session=True,  # Ctrl-C in a terminal goes to us first: requests under way still need the server
-    )
     try:
-        yield process
+        with child_process(
+            [str(_binary()), *words],
+            STOP_TIMEOUT_S,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock],
+            start_new_session=True,  # Ctrl-C in a terminal goes to us first: requests under way still need the server
+        ) as process:
+            yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         path.unlink(missing_ok=True)
 
 
