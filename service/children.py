@@ -1,6 +1,8 @@
 """Child processes that do not outlive us, however we end."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,12 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(program, [program, *arguments])
 """
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process by SIGTERM when the one that started it ends, however that happens (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextmanager

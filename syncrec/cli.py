@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from formats.errors import WorkFailed, WrongUse
 from syncrec import __version__
@@ -21,6 +22,22 @@ COMMANDS = {
     "load-histories": ("syncrec.load_histories", "bulk-loads user histories into Redis"),
     "bench": ("syncrec.bench", "benchmarks: one table, and JSON"),
 }
+
+EXTRAS = {
+    "demo": "demo,cpu",
+    "train": "train,cpu",
+    "evaluate": "train,cpu",
+    "export": "train,cpu",
+    "serve": "serve,cpu",
+    "load-histories": "serve",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, instead of the whole usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help explains\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +84,7 @@ def run_command(name: str, argv: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         module = importlib.import_module(COMMANDS[name][0])
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=f"syncrec {name}",
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,11 +95,10 @@ def run_command(name: str, argv: list[str]) -> int:
         return int(module.run(arguments))
     except ModuleNotFoundError as error:
         # A serving image has no torch and a training one no FastAPI: say which extra is missing.
-        extra = {"torch": "train", "onnxscript": "train", "matplotlib": "train", "fastapi": "serve", "redis": "serve"}
         missing = (error.name or "").split(".")[0]
-        if missing not in extra:
+        if name not in EXTRAS or missing in {"", "formats", "model", "training", "service", "syncrec"}:
             raise
-        raise WorkFailed(f"needs {missing}, which is not installed: pip install 'syncrec[{extra[missing]}]'") from error
+        raise WorkFailed(f"needs {missing}, which is not installed: pip install 'syncrec[{EXTRAS[name]}]'") from error
 
 
 def _overview() -> str:

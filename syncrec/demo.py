@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 import httpx
 
-from formats.errors import WorkFailed, WrongUse
+from formats.errors import StoppedByUser, WorkFailed, WrongUse
 from service.children import child_process
 from service.history.embedded import embedded_redis
 from syncrec import cli
@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     default_port = 0 if arguments.check else PORT
     # Looked at first: nobody wants to hear of a taken port after training.
     port = _free_port(default_port if arguments.port is None else arguments.port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a terminated demo cleans up as after Ctrl-C
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a demo that is ended so cleans up as after Ctrl-C
+        signal.signal(ending, signal.default_int_handler)
     steps = Steps(total=7)
     started = time.monotonic()
     with ExitStack() as stack:
@@ -107,17 +108,22 @@ class Steps:
             WorkFailed: it did not end well.
         """
         self.begin(f"syncrec {' '.join(words)}")
-        code = cli.run_command(words[0], list(words[1:]))
+        try:
+            code = cli.run_command(words[0], list(words[1:]))
+        except StoppedByUser:
+            raise KeyboardInterrupt from None  # what it saved goes with the folder
         if code:
             raise WorkFailed(f"syncrec {words[0]} ended with exit code {code}")
 
 
 def _free_port(port: int) -> int:
+    if not 0 <= port < 65536:
+        raise WrongUse(f"--port {port}: must be 0 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise WorkFailed(f"port {port} cannot be used ({error}): name another with --port") from error
         free: int = probe.getsockname()[1]
     return free

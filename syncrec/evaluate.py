@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from formats.errors import WrongUse
 from syncrec.console import table, write_json
 from training.evaluate import CUT_OFFS, METRICS, Protocol, drops_repeats, evaluate
 from training.run import EVALUATION, open_trained
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
+    for option, value in (("--max-cases", arguments.max_cases), ("--sampled", arguments.sampled)):
+        if value is not None and value < 1:
+            raise WrongUse(f"{option}: must be at least 1, got {value}")
     trained = open_trained(arguments.run, arguments.dataset)
     exclude = drops_repeats(trained.dataset) if arguments.seen is None else arguments.seen == "exclude"
     protocol = Protocol(arguments.split, exclude, arguments.max_cases, arguments.sampled)

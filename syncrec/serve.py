@@ -62,9 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
 def worker_app() -> "Service":
     """The application of one of several workers, which are configured through the environment."""
     from service.app import create_app
+    from service.children import end_with_parent
     from service.logs import set_up_logging
     from service.settings import read_settings
 
+    end_with_parent()
     settings = read_settings()
     set_up_logging(settings.log_level)
     return create_app(settings)

@@ -13,13 +13,13 @@ import argparse
 import time
 from pathlib import Path
 
-from formats.errors import WorkFailed, WrongUse
+from formats.errors import StoppedByUser, WorkFailed, WrongUse
 from syncrec.console import ProgressLine, duration
 from training.config import PRESETS, TrainingConfig, configured
 from training.dataset import Dataset, open_dataset
 from training.loop import Progress, Stopped, Training
 from training.processes import Processes, joined_processes
-from training.run import FIGURE, LOG, RUN, dataset_of, read_run, write_run
+from training.run import FIGURE, LAST, LOG, RUN, dataset_of, read_run, write_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         except Stopped:
             state = training.state
             where = f"after step {state.step} of epoch {state.epoch}" if state.step else f"before epoch {state.epoch}"
-            raise WorkFailed(f"stopped {where}; saved: the same command with --resume goes on") from None
+            raise StoppedByUser(f"stopped {where}; saved: the same command with --resume goes on") from None
         finally:
             _draw(arguments.out, processes)
         if processes.rank == 0:
@@ -94,9 +94,14 @@ def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Datase
     dataset = open_dataset(arguments.dataset)
     config.network(dataset.items_per_domain)
     if processes.rank == 0:
-        if (out / RUN).exists():
+        if not dataset.validation.events:
+            raise WorkFailed(
+                f"{dataset.path}: no validation events, so nothing says which epoch is best: prepare with other cuts"
+            )
+        if (out / LAST).exists():
             raise WrongUse(f"{out} holds a run already: --resume goes on with it, or name another folder")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        # A run that was killed before its first checkpoint has nothing to go on with, and nothing to lose.
+        if out.exists() and not (out / RUN).exists() and (not out.is_dir() or any(out.iterdir())):
             raise WrongUse(f"{out} exists already: name another folder or remove it first")
         out.mkdir(parents=True, exist_ok=True)
         write_run(out, config, dataset)

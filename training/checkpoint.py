@@ -1,5 +1,6 @@
 """Tensors and a little JSON in one file that is replaced whole: safetensors, no pickles."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -19,10 +20,12 @@ def write_checkpoint(file: Path, tensors: dict[str, Tensor], notes: dict[str, An
     Raises:
         WorkFailed: the file cannot be written.
     """
+    # One entry, since safetensors writes several in any order: the same run gives the same bytes.
+    about = json.dumps({"notes": notes, "sha256": _digest(tensors)})
     temporary = file.with_name(f".{file.name}.partial")
     try:
         with temporary.open("wb") as stream:
-            stream.write(save(tensors, metadata={"notes": json.dumps(notes)}))
+            stream.write(save(tensors, metadata={"about": about}))
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
@@ -41,12 +44,24 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(file, framework="pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no mapping)
-            notes = json.loads(content.metadata()["notes"])
+            about = json.loads(content.metadata()["about"])
+            notes, digest = about["notes"], about["sha256"]
     except FileNotFoundError as error:
         raise WorkFailed(f"{file}: no such checkpoint") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WorkFailed(f"{file}: damaged checkpoint: {error}") from error
+    if _digest(tensors) != digest:
+        raise WorkFailed(f"{file}: damaged checkpoint: its SHA-256 differs from the one it was written with")
     return tensors, notes
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over all tensors by name; safetensors itself would not notice a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

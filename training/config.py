@@ -57,6 +57,8 @@ class TrainingConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise WrongUse(f"seed: must be at least 0, got {self.seed}")
         for name in ("batch_windows", "epochs", "patience", "validation_cases"):
             if getattr(self, name) < 1:
                 raise WrongUse(f"{name}: must be at least 1, got {getattr(self, name)}")

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, told apart with every common colour deficiency; from the ninth domain on line styles change.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
@@ -47,6 +48,7 @@ def _series(axes: Axes, steps: list[dict[str, Any]], key: str, title: str, zero:
         axes.plot(x, values, style, color=COLOURS[number % len(COLOURS)], linewidth=1.2, label=domain)
     axes.set_title(title, loc="left")
     axes.set_xlabel("training step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _validation(axes: Axes, epochs: list[dict[str, Any]]) -> None:
@@ -57,4 +59,5 @@ def _validation(axes: Axes, epochs: list[dict[str, Any]]) -> None:
         axes.annotate("kept", (best + 1, scores[best]), textcoords="offset points", xytext=(0, 6), ha="center")
     axes.set_title("validation NDCG@10, mean of the domains (CDSR)", loc="left")
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.15 * max(scores, default=1) or 1)

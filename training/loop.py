@@ -79,11 +79,13 @@ class Training:
         self.now: Progress
 
     def resume(self) -> None:
-        """Go back to where the run was left.
+        """Go back to where the run was left; to the beginning, if that was before its first checkpoint.
 
         Raises:
-            WorkFailed: no checkpoint, or one of another dataset.
+            WorkFailed: a damaged checkpoint, or one of another dataset.
         """
+        if not (self.path / LAST).exists():
+            return
         tensors, notes = read_checkpoint(self.path / LAST)
         if notes.pop("fingerprint") != self.dataset.fingerprint:
             raise WorkFailed(f"{self.path / LAST}: is a checkpoint of another dataset than {self.dataset.path}")
@@ -105,6 +107,8 @@ class Training:
         """
         state = self.state
         if not (self.path / LAST).exists():
+            if self.processes.rank == 0:
+                (self.path / LOG).unlink(missing_ok=True)
             self._save()  # whatever happens from here on, there is something to go on from
         with _interrupts() as pressed, bounded_memory():
 

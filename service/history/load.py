@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from formats.errors import WorkFailed
+from formats.errors import WorkFailed, WrongUse
 from formats.event_files import read_event_files
 from formats.events import EventRows, EventSource
 from service.history.ordering import UserEvents, order_events
@@ -96,7 +96,7 @@ def _connected(url: str) -> Iterator[redis.Redis]:
     try:
         client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
     except ValueError as error:
-        raise WorkFailed(f"--redis: {error}") from error
+        raise WrongUse(f"--redis: {error}") from error
     try:
         client.ping()
         yield client

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from formats.errors import WorkFailed
+from formats.errors import WrongUse
 from service.errors import HistoryUnavailable
 from service.history.packed import Events, unpack
 
@@ -141,7 +141,7 @@ async def open_histories(url: str, timeout_ms: float, connections: int) -> Async
     """The store over the Redis at `url`, which need not be there yet.
 
     Raises:
-        WorkFailed: `url` is no address of a Redis.
+        WrongUse: `url` is no address of a Redis.
     """
     # Of one connection, to give it up. Requests have their own, shorter one; see HistoryStore.read.
     timeout_s = 4 * timeout_ms / 1000
@@ -157,7 +157,7 @@ async def open_histories(url: str, timeout_ms: float, connections: int) -> Async
             protocol=2,  # no HELLO: a new connection costs one round trip less
         )
     except ValueError as error:
-        raise WorkFailed(f"SYNCREC_REDIS_URL: {error}") from error
+        raise WrongUse(f"SYNCREC_REDIS_URL: {error}") from error
     redis = Redis(connection_pool=pool)
     store = HistoryStore(redis, timeout_ms, connections)
     try:

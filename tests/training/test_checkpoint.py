@@ -67,6 +67,16 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, length):
         read_checkpoint(file)
 
 
+def test_a_flipped_bit_among_the_numbers_is_refused(tmp_path):
+    file = tmp_path / "c.safetensors"
+    write_checkpoint(file, tensors(), {"epoch": 3})
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(WorkFailed, match=r"c\.safetensors: damaged checkpoint: its SHA-256"):
+        read_checkpoint(file)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     from safetensors.torch import save_file
 

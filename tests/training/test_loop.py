@@ -344,9 +344,12 @@ def test_a_damaged_checkpoint_is_refused(dataset, whole, tmp_path):
         run.resume()
 
 
-def test_a_run_without_a_checkpoint_cannot_be_resumed(dataset, tmp_path):
-    with pytest.raises(WorkFailed, match=r"last\.safetensors: no such checkpoint"):
-        training(dataset, tmp_path / "a.run").resume()
+def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(dataset, whole, tmp_path):
+    killed = training(dataset, tmp_path / "a.run")
+    (tmp_path / "a.run" / LOG).write_text("half a li")
+    killed.resume()
+    killed.train()
+    assert files(tmp_path / "a.run") == files(whole)
 
 
 def test_a_disk_that_fills_up_under_the_log_is_a_clear_failure(dataset, tmp_path, monkeypatch):
