@@ -139,7 +139,7 @@ def test_the_result_comes_as_json(redis_url, write, capsys):
     ("arguments", "code", "line"),
     [
         (["--redis", "redis://127.0.0.1:1"], 1, "Redis does not answer"),
-        (["--redis", "nonsense"], 1, "--redis"),
+        (["--redis", "nonsense"], 2, "--redis"),
         (["--events", "sale"], 2, "known kinds"),
         (["--columns", "user=x"], 2, "--columns"),
         (["--domain", "Books"], 2, "--domain"),
