@@ -89,7 +89,7 @@ class Door:
             return
         except ServiceError as error:
             await self._refuse(scope, send, error)
-        except Exception:
+        except Exception:  # our bug, not a condition: 500 with the request id, and the traceback in the log
             log.exception("bug")
             await self._respond(scope, send, 500, encode_bug(scope["request_id"]), _PROBLEM)
         else:
@@ -115,7 +115,7 @@ class Door:
             await self.api(scope, receive, send_on)
         except ServiceError as error:
             await self._refuse(scope, send, error)
-        except Exception:
+        except Exception:  # our bug, not a condition: 500 with the request id, and the traceback in the log
             log.exception("bug")
             if not started:
                 await self._respond(scope, send, 500, encode_bug(scope["request_id"]), _PROBLEM)
