@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_event_arguments(parser)
     parser.add_argument(
-        "--redis", metavar="URL", help="redis://, rediss:// or unix:// URL, or embedded (default: $SYNCREC_REDIS_URL)"
+        "--redis",
+        metavar="URL",
+        help="redis://, rediss:// or unix:// URL, or embedded (default: $SYNCREC_REDIS_URL, else embedded)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON; - is standard output")
 

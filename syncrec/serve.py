@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--models", type=Path, metavar="DIR", help="models folder (default: $SYNCREC_MODELS_DIR)")
     parser.add_argument(
-        "--redis", metavar="URL", help="redis://, rediss:// or unix:// URL, or embedded (default: $SYNCREC_REDIS_URL)"
+        "--redis",
+        metavar="URL",
+        help="redis://, rediss:// or unix:// URL, or embedded (default: $SYNCREC_REDIS_URL, else embedded)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")

@@ -70,10 +70,10 @@ class Objective(nn.Module):
         """This rank's share of SC-MIM: the users of all ranks are each other's negatives."""
         domains = len(batch.targets_per_domain)
         group, groups = batch.user * domains + batch.domain, batch.users * domains
-        count = processes.sum(torch.bincount(group, minlength=groups)).clamp(min=1)[:, None]
+        count = processes.sum(torch.bincount(group, minlength=groups))
         sums = torch.cat([sum_per_group(states, group, groups) for states in (single, cross)])
-        both = processes.sum_with_gradient(sums) / count.repeat(2, 1)
-        present = processes.sum(torch.bincount(group, minlength=groups)).view(-1, domains) > 0
+        both = processes.sum_with_gradient(sums) / count.clamp(min=1).repeat(2)[:, None]
+        present = count.view(-1, domains) > 0
         vectors = both.view(2, batch.users, domains, -1)
         own = slice(processes.rank, None, processes.ranks)
         share: Tensor = self.mutual(vectors[0], vectors[1, own], present, own)

@@ -59,14 +59,15 @@ def test_through_a_link_it_is_the_same_checkout(checkout, tmp_path):
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["link"]
 
 
-def test_a_folder_that_is_no_environment_is_never_removed(checkout, tmp_path):
+@pytest.mark.parametrize("name", ["thesis.txt", "pyvenv.cfg"])
+def test_a_folder_or_environment_of_somebody_else_is_never_removed(checkout, tmp_path, name):
     precious = tmp_path / "precious"
     precious.mkdir()
-    (precious / "thesis.txt").write_text("years of work")
+    (precious / name).write_text("years of work")
     result = dev(checkout / "dev", "run", "x", SYNCREC_VENV=str(precious))
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
-    assert (precious / "thesis.txt").read_text() == "years of work"
+    assert (precious / name).read_text() == "years of work"
 
 
 def test_a_place_that_cannot_be_written_is_one_line(checkout):
