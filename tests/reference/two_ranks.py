@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+import torch.distributed as dist
+
 from training.config import from_json
 from training.dataset import open_dataset
 from training.loop import Training
@@ -44,3 +46,6 @@ if __name__ == "__main__":
     with joined_processes() as joined:
         for one in json.loads(Path(sys.argv[1]).read_text()):
             print(train_here(one, joined), flush=True)
+            # The next job may continue this one: no rank may look for the checkpoint before rank 0 has written it.
+            if joined.ranks > 1:
+                dist.barrier()
