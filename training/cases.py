@@ -38,6 +38,10 @@ class Cases:
         """Item indices of everything that the user did before the target, oldest first, 0 where unknown."""
         return self.item_index[self.start[case] : self.position[case]]
 
+    def histories(self) -> list[NDArray[np.int32]]:
+        """`history` of every case."""
+        return [self.history(case) for case in range(len(self))]
+
     def take(self, which: NDArray[np.int64]) -> "Cases":
         """The cases with these numbers."""
         chosen = {name: getattr(self, name)[which] for name in ("user", "start", "position")}

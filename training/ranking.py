@@ -17,8 +17,9 @@ from training.metrics import Ranks, mid_ranks
 
 Ints = NDArray[np.int64]
 Histories = list[NDArray[np.int32]]
-# Histories of some cases in one domain (0-based) -> scores of that domain's items, [cases, items of the domain]
-Scorer = Callable[[Histories, int], NDArray[np.float32]]
+# Some cases and a domain (0-based) -> scores of that domain's items, [cases, items of the domain]. Of a case a scorer may
+# read what was known when it happened: the user's earlier events and the time, never the target.
+Scorer = Callable[[Cases, int], NDArray[np.float32]]
 
 CASES_PER_BATCH = 256
 
@@ -35,16 +36,16 @@ class Catalogue:
         first = 1 + sum(self.items_per_domain[:domain])
         return slice(first, first + self.items_per_domain[domain])
 
-    def popular(self, histories: Histories, domain: int) -> NDArray[np.float32]:
+    def popular(self, cases: Cases, domain: int) -> NDArray[np.float32]:
         """The scorer that knows nothing of the user."""
-        return np.tile(self.popularity[self.columns(domain)], (len(histories), 1))
+        return np.tile(self.popularity[self.columns(domain)], (len(cases), 1))
 
 
 def cross_scorer(network: SyNCRec, catalogue: Catalogue, max_history: int) -> Scorer:
     """CDSR: reads the newest events of all domains."""
 
-    def score(histories: Histories, domain: int) -> NDArray[np.float32]:
-        encoded = encode_histories(histories, max_history, network.items)
+    def score(cases: Cases, domain: int) -> NDArray[np.float32]:
+        encoded = encode_histories(cases.histories(), max_history, network.items)
         return _product(network, network.cross_next(_trimmed(encoded)), catalogue.columns(domain))
 
     return torch.inference_mode()(score)
@@ -53,9 +54,9 @@ def cross_scorer(network: SyNCRec, catalogue: Catalogue, max_history: int) -> Sc
 def single_scorer(network: SyNCRec, catalogue: Catalogue, max_history: int) -> Scorer:
     """SDSR: reads, of the same window, the target's domain alone."""
 
-    def score(histories: Histories, domain: int) -> NDArray[np.float32]:
+    def score(cases: Cases, domain: int) -> NDArray[np.float32]:
         columns = catalogue.columns(domain)
-        windows = (known_window(history, max_history) for history in histories)
+        windows = (known_window(history, max_history) for history in cases.histories())
         own = [window[(window >= columns.start) & (window < columns.stop)] for window in windows]
         encoded = encode_histories(own, max_history, network.items)
         return _product(network, network.single_next(_trimmed(encoded), domain), columns)
@@ -95,14 +96,15 @@ def rank_cases(
     random = np.random.default_rng(0)
     targets = cases.target
     for which, domain in _batches(cases):
-        histories = [cases.history(case) for case in which]
+        batch = cases.take(which)
+        histories = batch.histories()
         known = np.array([bool(history.any()) for history in histories])
         columns = catalogue.columns(domain)
         scores = np.empty((len(which), columns.stop - columns.start), dtype=np.float32)
         for chosen, score in ((known, scorer), (~known, catalogue.popular)):
             if chosen.any():
                 rows = np.flatnonzero(chosen)
-                scores[rows] = score([histories[row] for row in rows], domain)
+                scores[rows] = score(batch.take(rows), domain)
         target = targets[which].astype(np.int64) - columns.start
         if exclude_seen:
             _exclude_seen(scores, histories, target, columns)
