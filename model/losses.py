@@ -1,4 +1,4 @@
-"""The pairwise next-item loss, and SC-MIM."""
+"""The next-item losses, and SC-MIM."""
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,28 @@ def pairwise_loss(positive: Tensor, negative: Tensor) -> Tensor:
         [target].
     """
     return F.softplus(negative - positive)
+
+
+def softmax_loss(states: Tensor, vectors: Tensor, target: Tensor, candidates: Tensor, items: int) -> Tensor:
+    """-log softmax of each target's score among all items of its domain, estimated from items drawn uniformly.
+
+    Each drawn item stands for (items - 1) / drawn others, so that the estimate's normaliser is right in expectation and the
+    scores become log-probabilities up to a constant per user; with all items drawn it is the exact softmax.
+
+    Args:
+        states: users' representations at targets of one domain, [target, dim].
+        vectors: of all items, [items + 2, dim].
+        target: item indices, [target].
+        candidates: distinct items of the domain, [candidate]. A target among them is not its own negative.
+        items: size of the domain.
+    Returns:
+        [target].
+    """
+    positive = (states * vectors[target]).sum(-1, keepdim=True)
+    hit = candidates == target[:, None]
+    drawn = (~hit).sum(-1, keepdim=True).clamp(min=1)
+    others = (states @ vectors[candidates].T + torch.log((items - 1) / drawn)).masked_fill(hit, float("-inf"))
+    return torch.cat([positive, others], dim=1).logsumexp(1) - positive.squeeze(1)
 
 
 def sum_per_group(values: Tensor, group: Tensor, groups: int) -> Tensor:

@@ -13,6 +13,7 @@ from model.ranker import Ranker
 from syncrec.demo_answer import Household, K
 from training.cases import contexts
 from training.export import TOLERANCE, answers_agree, ask
+from training.methods import syncrec_of
 from training.run import TrainedRun, open_trained
 
 
@@ -54,7 +55,7 @@ def _wrong_scores(
     household: Household, answer: dict[str, Any], trained: TrainedRun, items: pl.DataFrame
 ) -> Iterator[str]:
     dataset = trained.dataset
-    ranker = Ranker(trained.objective.network, dataset.items_per_domain, MAX_K).eval()
+    ranker = Ranker(syncrec_of(trained.objective).network, dataset.items_per_domain, MAX_K).eval()
     cases = contexts(dataset, "test")
     user = dataset.all_user_ids.to_list().index(household.user_id)
     history = cases.item_index[cases.user_offsets[user] : cases.user_offsets[user + 1]]

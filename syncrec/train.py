@@ -15,9 +15,11 @@ from pathlib import Path
 
 from formats.errors import StoppedByUser, WorkFailed, WrongUse
 from syncrec.console import ProgressLine, duration
-from training.config import PRESETS, TrainingConfig, configured
+from training.config import LoopConfig
+from training.configured import configured
 from training.dataset import Dataset, open_dataset
 from training.loop import Progress, Stopped, Training
+from training.methods import PRESETS
 from training.processes import Processes, joined_processes
 from training.run import FIGURE, LAST, LOG, RUN, dataset_of, read_run, write_run
 
@@ -83,14 +85,14 @@ class Reporter:
         )
 
 
-def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Dataset, TrainingConfig]:
+def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Dataset, LoopConfig]:
     out: Path = arguments.out
     if arguments.resume:
         if arguments.config or arguments.assignments:
             raise WrongUse("--resume goes on with the config of the run: leave out --config and --set")
         former = read_run(out)
         return dataset_of(former, arguments.dataset), former.config
-    config = configured(arguments.preset, arguments.config, arguments.assignments)
+    config = configured(PRESETS[arguments.preset](), arguments.config, arguments.assignments)
     dataset = open_dataset(arguments.dataset)
     config.network(dataset.items_per_domain)
     if processes.rank == 0:

@@ -22,12 +22,21 @@ from training.dataset import Dataset, EventTable
 Ints = NDArray[np.int64]
 
 
+class Candidates(NamedTuple):
+    """Of every domain, distinct items drawn uniformly from it, [candidate] each, and how many items it has."""
+
+    drawn: list[Tensor]
+    items_per_domain: tuple[int, ...]
+
+
 class Batch(NamedTuple):
     """One rank's share of a global batch; targets are sorted by domain.
 
     single, cross: the inputs of both tasks, [rows, slots].
     single_slot, cross_slot: flat place of the input that predicts each target, [target].
-    target, negative: item indices, [target].
+    target: item indices, [target].
+    negative: one item that the user has not, for each target, [target]; None if candidates are drawn instead.
+    candidates: what all targets of a domain are compared with; None if each has a negative instead.
     domain: 0-based, [target].
     user: number of the target's user among the users of the global batch, [target].
     users: users in the global batch.
@@ -39,7 +48,8 @@ class Batch(NamedTuple):
     single_slot: Tensor
     cross_slot: Tensor
     target: Tensor
-    negative: Tensor
+    negative: Tensor | None
+    candidates: Candidates | None
     domain: Tensor
     user: Tensor
     users: int
@@ -138,11 +148,31 @@ class NegativeSampler:
 class Batches:
     """The batches of a run. Everything random is drawn from (seed, epoch, step), so any step can be made again."""
 
-    def __init__(self, dataset: Dataset, slots: int, batch_windows: int, every_window: bool, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        slots: int,
+        batch_windows: int,
+        every_window: bool,
+        seed: int,
+        candidates: int | None = None,
+    ) -> None:
+        """Batches of `batch_windows` windows.
+
+        Args:
+            dataset: whose training events.
+            slots: of a row, and targets of a full window.
+            batch_windows: windows per step, over all processes.
+            every_window: see `cut_windows`.
+            seed: of order, cuts, negatives and candidates.
+            candidates: draw so many items per domain and step, at most all of them; None: a negative for each target.
+        """
         self.events = dataset.train
         self.items = dataset.items
         self.domains = len(dataset.domains)
         self.slots, self.batch_windows, self.every_window, self.seed = slots, batch_windows, every_window, seed
+        self.items_per_domain = dataset.items_per_domain
+        self.candidates = candidates
         self.negatives = NegativeSampler(self.events, dataset.items_per_domain)
 
     def windows(self, epoch: int) -> Windows:
@@ -171,11 +201,16 @@ class Batches:
         event = windows.start[window] + place
         target = np.asarray(self.events.item_index[event], dtype=np.int64)
         domain = np.asarray(self.events.domain[event], dtype=np.int64) - 1
-        negative = self.negatives.draw(windows.user[window], domain, random.random(len(event)))
+        negative, candidates = None, None
+        if self.candidates is None:
+            negative = self.negatives.draw(windows.user[window], domain, random.random(len(event)))
+        else:
+            candidates = self._draw_candidates(self.candidates, random)
         users, user_number = np.unique(windows.user, return_inverse=True)
         mine = window % ranks == rank
         if ranks > 1:
-            window, place, target, domain, negative = (a[mine] for a in (window, place, target, domain, negative))
+            window, place, target, domain = (a[mine] for a in (window, place, target, domain))
+            negative = None if negative is None else negative[mine]
         row, column = pack(windows.length[rank::ranks], self.slots)
         base = np.zeros(len(windows), dtype=np.int64)
         base[rank::ranks] = row * self.slots + column
@@ -187,9 +222,18 @@ class Batches:
             target=target,
             domain=domain,
             negative=negative,
+            candidates=candidates,
             user=user_number[window],
             users=len(users),
         )
+
+    def _draw_candidates(self, count: int, random: np.random.Generator) -> Candidates:
+        first = 1
+        drawn = []
+        for size in self.items_per_domain:
+            drawn.append(torch.from_numpy(first + random.choice(size, min(count, size), replace=False, shuffle=False)))
+            first += size
+        return Candidates(drawn, self.items_per_domain)
 
     def _assemble(
         self,
@@ -200,7 +244,8 @@ class Batches:
         place: Ints,
         target: Ints,
         domain: Ints,
-        negative: Ints,
+        negative: Ints | None,
+        candidates: Candidates | None,
         user: Ints,
         users: int,
     ) -> Batch:
@@ -224,7 +269,8 @@ class Batches:
             single_slot=torch.from_numpy(single_slot[by_domain]),
             cross_slot=torch.from_numpy(cross_slot[by_domain]),
             target=torch.from_numpy(target[by_domain]),
-            negative=torch.from_numpy(negative[by_domain]),
+            negative=None if negative is None else torch.from_numpy(negative[by_domain]),
+            candidates=candidates,
             domain=torch.from_numpy(domain[by_domain]),
             user=torch.from_numpy(user[by_domain]),
             users=users,

@@ -12,7 +12,7 @@ from training.dataset import Dataset
 from training.memory import bounded_memory
 from training.metrics import Ranks, hr_at_k, mrr_at_k, ndcg_at_k
 from training.objective import Objective
-from training.ranking import Catalogue, cross_scorer, rank_cases, single_scorer
+from training.ranking import Catalogue, rank_cases
 from training.run import TrainedRun
 
 CUT_OFFS = (5, 10, 20)
@@ -51,21 +51,17 @@ def evaluate(trained: TrainedRun, protocol: Protocol) -> dict[str, Any]:
     cases = contexts(dataset, protocol.part)
     cases = cases.take(_drawn(cases, protocol.max_cases, trained.run.config.seed))
     catalogue = catalogue_of(dataset)
-    scorers = {
-        "cross": cross_scorer(objective.network, catalogue, trained.run.config.max_history),
-        "single": single_scorer(objective.network, catalogue, trained.run.config.max_history),
-        "popularity": catalogue.popular,
-    }
+    scorers = {**objective.scorers(catalogue), "popularity": catalogue.popular}
     ranks, stood_in = {}, np.zeros(0, dtype=np.bool_)
     with bounded_memory():
         for name, scorer in scorers.items():
             ranks[name], stood_in = rank_cases(cases, scorer, catalogue, protocol.exclude_seen, protocol.sampled)
     domain = cases.target_domain
     groups = {name: domain == number for number, name in enumerate(dataset.domains, start=1)}
-    lambdas, weights = objective.gap.average.tolist(), objective.gap.weights().tolist()
+    state = objective.per_domain()
     domains = {
-        name: {**_table(cases, ranks, stood_in, which), "lambda": gap, "weight": weight}
-        for (name, which), gap, weight in zip(groups.items(), lambdas, weights, strict=True)
+        name: {**_table(cases, ranks, stood_in, which), **{key: values[number] for key, values in state.items()}}
+        for number, (name, which) in enumerate(groups.items())
     }
     return {
         "part": protocol.part,
@@ -79,23 +75,22 @@ def evaluate(trained: TrainedRun, protocol: Protocol) -> dict[str, Any]:
 
 
 class Validation:
-    """The score that training stops by: macro NDCG@10 of CDSR on the same validation events at every call.
+    """The score that training stops by: macro NDCG@10 of what is served, on the same validation events at every call.
 
     Macro, so that the largest domain does not decide alone; a domain without validation events does not count.
     """
 
-    def __init__(self, dataset: Dataset, max_cases: int, seed: int, max_history: int) -> None:
+    def __init__(self, dataset: Dataset, max_cases: int, seed: int) -> None:
         """Draw at most `max_cases` events, evenly over the domains."""
         cases = contexts(dataset, "validation")
         self.cases = cases.take(_drawn(cases, -(-max_cases // len(dataset.domains)), seed))
         self.catalogue = catalogue_of(dataset)
         self.exclude_seen = drops_repeats(dataset)
-        self.max_history = max_history
 
     def score(self, objective: Objective) -> float:
         """NDCG@10, 0 if there are no validation events at all."""
         objective.eval()
-        scorer = cross_scorer(objective.network, self.catalogue, self.max_history)
+        scorer = next(iter(objective.scorers(self.catalogue).values()))
         ranks, _ = rank_cases(self.cases, scorer, self.catalogue, self.exclude_seen)
         domain = self.cases.target_domain
         means = [float(ndcg_at_k(ranks[domain == number], 10).mean()) for number in np.unique(domain)]

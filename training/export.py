@@ -30,9 +30,9 @@ from formats.runtime import import_onnxruntime
 from model.ranker import Ranker
 from training.card import model_card
 from training.cases import contexts
-from training.config import to_json
 from training.dataset import Dataset
 from training.graph import OPSET, write_graph
+from training.methods import syncrec_of, to_json
 from training.run import TrainedRun
 
 # float32 sums in another order; ten times what was ever seen between PyTorch and ONNX Runtime on trained networks.
@@ -56,7 +56,7 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
         WorkFailed: graph and checkpoint differ, or the disk is full; nothing is left behind.
     """
     dataset, config = trained.dataset, trained.run.config
-    network = trained.objective.network.cpu().eval()
+    network = syncrec_of(trained.objective).network.cpu().eval()
     ranker = Ranker(network, dataset.items_per_domain, MAX_K).eval()
     slots, domains = config.max_history + 1, len(dataset.domains)
     created = datetime.now(UTC)

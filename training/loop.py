@@ -18,13 +18,14 @@ import torch
 from formats.errors import WorkFailed
 from training.batches import Batch, Batches
 from training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
-from training.config import TrainingConfig
+from training.config import LoopConfig
 from training.dataset import Dataset
 from training.evaluate import Validation
 from training.memory import bounded_memory
+from training.methods import build_objective
 from training.objective import StepLosses
 from training.processes import Processes
-from training.run import BEST, LAST, LOG, build_objective, load_state
+from training.run import BEST, LAST, LOG, load_state
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Training:
     def __init__(
         self,
         dataset: Dataset,
-        config: TrainingConfig,
+        config: LoopConfig,
         path: Path,
         processes: Processes,
         report: Callable[[Progress], None],
@@ -73,8 +74,15 @@ class Training:
         self.processes, self.report = processes, report
         self.objective = build_objective(config, dataset)
         self.optimizer = torch.optim.Adam(self.objective.parameters(), lr=config.learning_rate, fused=True)
-        self.batches = Batches(dataset, config.max_history + 1, config.batch_windows, config.every_window, config.seed)
-        self.validation = Validation(dataset, config.validation_cases, config.seed, config.max_history)
+        self.batches = Batches(
+            dataset,
+            config.max_history + 1,
+            config.batch_windows,
+            config.every_window,
+            config.seed,
+            config.candidates or None,
+        )
+        self.validation = Validation(dataset, config.validation_cases, config.seed)
         self.state = _State()
         self.now: Progress
 
@@ -188,18 +196,11 @@ class Training:
         write_checkpoint(self.path / LAST, tensors, notes)
 
     def _described(self, losses: StepLosses) -> dict[str, Any]:
-        named = {
-            "phi": losses.phi,
-            "lambda": self.objective.gap.average,
-            "weight": self.objective.gap.weights(),
+        per_domain = {
+            name: dict(zip(self.dataset.domains, values.tolist(), strict=True))
+            for name, values in losses.per_domain.items()
         }
-        return {
-            "loss": losses.total,
-            "single": losses.single,
-            "cross": losses.cross,
-            "mutual_information": losses.mutual_information,
-            **{name: dict(zip(self.dataset.domains, values.tolist(), strict=True)) for name, values in named.items()},
-        }
+        return {"loss": losses.total, **losses.terms, **per_domain}
 
     def _log(self, line: dict[str, Any]) -> None:
         if self.processes.rank != 0:

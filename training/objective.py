@@ -1,46 +1,100 @@
-"""The loss of one step: L = L_single + L_cross, weighted by LC-NTG, + eta SC-MIM (paper section 3)."""
+"""What a training descends: the loss of one step, of SyNCRec and in general."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from model.losses import MutualInformation, pairwise_loss, sum_per_group
+from model.losses import MutualInformation, pairwise_loss, softmax_loss, sum_per_group
 from model.negative_transfer import NegativeTransferGap
 from model.syncrec import SyNCRec
 from training.batches import Batch
 from training.processes import Processes
+from training.ranking import Catalogue, Scorer, cross_scorer, single_scorer
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """What a step is told by: the loss to descend (this rank's share) and, of the global batch, what the log shows."""
+    """What a step is told by.
+
+    share: this rank's share of the loss to descend.
+    total: the loss of the global batch, a number.
+    terms: parts of it for the log.
+    per_domain: figures of each domain for the log, [domain] each.
+    """
 
     share: Tensor
     total: float
-    single: float
-    cross: float
-    mutual_information: float
-    phi: Tensor
+    terms: dict[str, float]
+    per_domain: dict[str, Tensor]
 
 
-class Objective(nn.Module):
-    """The network and everything of the loss that has state or weights: all that a checkpoint holds."""
+class Objective(nn.Module, ABC):
+    """A network and everything of its loss that has state or weights: all that a checkpoint holds."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, processes: Processes) -> StepLosses:
+        """Losses of one global batch, of which `batch` is this process's share."""
+
+    @abstractmethod
+    def scorers(self, catalogue: Catalogue) -> dict[str, Scorer]:
+        """What the network can rank by; the first is what it serves and what validation goes by."""
+
+    @abstractmethod
+    def per_domain(self) -> dict[str, list[float]]:
+        """State of each domain that a reader of an evaluation wants to see, [domain] each."""
+
+
+def next_item_losses(states: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+    """Loss of every target: softmax over the target's domain where the batch has candidates, else pairwise.
+
+    Args:
+        states: the users' representations, [target, dim].
+        vectors: of all items, [items + 2, dim].
+        batch: targets, and what they are compared with.
+    Returns:
+        [target].
+    """
+    if batch.candidates is not None:
+        of_domain = zip(
+            states.split(batch.targets_per_domain),
+            batch.target.split(batch.targets_per_domain),
+            *batch.candidates,
+            strict=True,
+        )
+        return torch.cat([softmax_loss(own, vectors, target, drawn, n) for own, target, drawn, n in of_domain])
+    positive = (states * vectors[batch.target]).sum(-1)
+    negative = (states * vectors[batch.negative]).sum(-1)
+    return pairwise_loss(positive, negative)
+
+
+class SyNCRecObjective(Objective):
+    """L = L_single + L_cross, weighted by LC-NTG, + eta SC-MIM (paper section 3)."""
 
     def __init__(
-        self, network: SyNCRec, gap: NegativeTransferGap, mutual: MutualInformation, mutual_information: float
+        self,
+        network: SyNCRec,
+        gap: NegativeTransferGap,
+        mutual: MutualInformation,
+        mutual_information: float,
+        max_history: int,
     ) -> None:
         super().__init__()
         self.network = network
         self.gap = gap
         self.mutual = mutual
         self.mutual_information = mutual_information
+        self.max_history = max_history
 
     def forward(self, batch: Batch, processes: Processes) -> StepLosses:
-        """Losses of one global batch, of which `batch` is this process's share. Updates the gaps."""
+        """Losses of one global batch. Updates the gaps."""
         out = self.network(batch.single, batch.cross, batch.single_slot, batch.cross_slot, batch.targets_per_domain)
-        single = self._pairwise(out.single, batch)
-        cross = self._pairwise(out.cross, batch)  # the same negatives: otherwise the gap would measure their luck
+        vectors = self.network.item_vectors()
+        single = next_item_losses(out.single, vectors, batch)
+        cross = next_item_losses(
+            out.cross, vectors, batch
+        )  # the same negatives: otherwise the gap would measure their luck
         domains = len(batch.targets_per_domain)
         count = processes.sum(torch.tensor(batch.targets_per_domain, dtype=single.dtype))
         single_sum = processes.sum(sum_per_group(single, batch.domain, domains))
@@ -54,17 +108,24 @@ class Objective(nn.Module):
         return StepLosses(
             share=share,
             total=float(processes.sum(share)),
-            single=float(single_sum.sum() / targets),
-            cross=float(cross_sum.sum() / targets),
-            mutual_information=float(processes.sum(mutual)),
-            phi=phi,
+            terms={
+                "single": float(single_sum.sum() / targets),
+                "cross": float(cross_sum.sum() / targets),
+                "mutual_information": float(processes.sum(mutual)),
+            },
+            per_domain={"phi": phi, "lambda": self.gap.average, "weight": weights},
         )
 
-    def _pairwise(self, states: Tensor, batch: Batch) -> Tensor:
-        vectors = self.network.item_vectors()
-        positive = (states * vectors[batch.target]).sum(-1)
-        negative = (states * vectors[batch.negative]).sum(-1)
-        return pairwise_loss(positive, negative)
+    def scorers(self, catalogue: Catalogue) -> dict[str, Scorer]:
+        """CDSR, which is served, and SDSR."""
+        return {
+            "cross": cross_scorer(self.network, catalogue, self.max_history),
+            "single": single_scorer(self.network, catalogue, self.max_history),
+        }
+
+    def per_domain(self) -> dict[str, list[float]]:
+        """The gaps and weights as training left them."""
+        return {"lambda": self.gap.average.tolist(), "weight": self.gap.weights().tolist()}
 
     def _mutual_information(self, single: Tensor, cross: Tensor, batch: Batch, processes: Processes) -> Tensor:
         """This rank's share of SC-MIM: the users of all ranks are each other's negatives."""

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from formats.errors import WorkFailed
-from model.losses import MutualInformation
-from model.syncrec import build_syncrec
 from training.checkpoint import read_checkpoint
-from training.config import TrainingConfig, from_json, to_json
+from training.config import LoopConfig
 from training.dataset import Dataset, open_dataset
+from training.methods import build_objective, from_json, to_json
 from training.objective import Objective
 
 RUN, LAST, BEST, LOG = "run.json", "last.safetensors", "best.safetensors", "log.jsonl"
@@ -34,7 +32,7 @@ class Run:
     """A run that was read."""
 
     path: Path
-    config: TrainingConfig
+    config: LoopConfig
     dataset_path: Path
     fingerprint: str
 
@@ -49,7 +47,7 @@ class TrainedRun:
     notes: dict[str, Any]
 
 
-def write_run(path: Path, config: TrainingConfig, dataset: Dataset) -> None:
+def write_run(path: Path, config: LoopConfig, dataset: Dataset) -> None:
     """Write `run.json`."""
     content = {
         "config": to_json(config),
@@ -91,14 +89,6 @@ def dataset_of(run: Run, path: Path | None = None) -> Dataset:
             f"fingerprint {run.fingerprint[:12]}, not {dataset.fingerprint[:12]}"
         )
     return dataset
-
-
-def build_objective(config: TrainingConfig, dataset: Dataset) -> Objective:
-    """Network and losses, initialised from the seed of the config."""
-    torch.manual_seed(config.seed)
-    network = build_syncrec(config.network(dataset.items_per_domain))
-    gap = config.gap(len(dataset.domains))
-    return Objective(network, gap, MutualInformation(config.dim), config.mutual_information)
 
 
 def load_state(objective: Objective, tensors: dict[str, Tensor], file: Path) -> None:

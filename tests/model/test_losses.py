@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model.losses import MutualInformation, pairwise_loss, sum_per_group
+from model.losses import MutualInformation, pairwise_loss, softmax_loss, sum_per_group
 from tests.reference.losses import mutual_information, pairwise
 
 
@@ -162,3 +162,32 @@ def test_the_similarity_is_directed_from_cdsr_to_sdsr():
     present = torch.ones(3, 1, dtype=torch.bool)
     logits = single[:, 0] @ matrix @ cross[:, 0].T / math.sqrt(DIM)  # [single, cross]
     assert_close(mutual(matrix)(single, cross, present), -logits.log_softmax(0).diagonal().mean())
+
+
+def test_softmax_loss_with_all_items_drawn_is_the_exact_cross_entropy():
+    torch.manual_seed(0)
+    states, vectors = torch.randn(7, 4, dtype=torch.float64), torch.randn(12, 4, dtype=torch.float64)
+    target = torch.tensor([3, 4, 5, 6, 7, 8, 3])  # of the domain of items 3 to 8
+    exact = torch.nn.functional.cross_entropy(states @ vectors[3:9].T, target - 3, reduction="none")
+    shuffled = torch.tensor([8, 3, 6, 5, 4, 7])
+    assert_close(softmax_loss(states, vectors, target, shuffled, 6), exact)
+
+
+def test_softmax_loss_estimates_the_normaliser_without_bias():
+    """The mean of exp(loss) = normaliser / exp(own score) over all draws is that of the whole domain."""
+    torch.manual_seed(1)
+    state, vectors = torch.randn(1, 4, dtype=torch.float64), torch.randn(12, 4, dtype=torch.float64)
+    target = torch.tensor([4])
+    draws = torch.combinations(torch.arange(3, 9), 3)
+    estimates = torch.cat([softmax_loss(state, vectors, target, drawn, 6).exp() for drawn in draws])
+    assert_close(estimates.mean(), softmax_loss(state, vectors, target, torch.arange(3, 9), 6).exp()[0])
+
+
+def test_softmax_loss_stays_finite_with_huge_scores_one_item_and_only_the_target_drawn():
+    vectors = doubles([0, 0], [100, 0], [-100, 0], [0, 0]).requires_grad_()
+    states = doubles([100, 0], [100, 0])
+    loss = softmax_loss(states, vectors, torch.tensor([1, 2]), torch.tensor([1, 2]), 2)
+    assert_close(loss, doubles(0, 2e4))
+    loss.sum().backward()
+    assert vectors.grad.isfinite().all()
+    assert_close(softmax_loss(states[:1], vectors, torch.tensor([1]), torch.tensor([1]), 1), doubles(0))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from training.config import from_json
 from training.dataset import open_dataset
 from training.loop import Training
+from training.methods import from_json
 from training.processes import Processes, joined_processes
 from training.run import LAST
 

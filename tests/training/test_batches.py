@@ -357,3 +357,35 @@ def test_training_reads_a_history_as_the_service_encodes_it(tmp_path, length):
     own = [item for item in encoded.tolist() if item and item != SOS and domain_of(item) == domain]
     single = torch.from_numpy(encode_histories([np.array(own, dtype=np.int32)], max_history, SOS - 1))
     assert_close(out.single[newest], network.single_next(single, domain)[0], rtol=0, atol=1e-10)
+
+
+def test_candidates_are_distinct_items_of_their_domain_drawn_anew_each_step_and_alike_on_every_rank(
+    tmp_path, histories
+):
+    dataset = write_dataset(tmp_path / "small.dataset", SIZES, histories)
+    batches = Batches(dataset, 51, 4, every_window=True, seed=0, candidates=5)
+    seen = []
+    for one, other in zip(batches.epoch(1), batches.epoch(1, rank=1, ranks=2), strict=True):
+        assert one.negative is None
+        assert one.candidates.items_per_domain == tuple(SIZES.values())
+        for domain, (drawn, again) in enumerate(zip(one.candidates.drawn, other.candidates.drawn, strict=True)):
+            assert_close(drawn, again)
+            assert len(set(drawn.tolist())) == len(drawn) == min(5, dataset.items_per_domain[domain])
+            assert {domain_of(item) for item in drawn.tolist()} == {domain}
+        seen.append(tuple(one.candidates.drawn[1].tolist()))
+    assert len(set(seen)) > 1
+
+
+def test_candidates_are_drawn_uniformly(tmp_path, histories):
+    dataset = write_dataset(tmp_path / "small.dataset", SIZES, histories)
+    batches = Batches(dataset, 51, 1, every_window=True, seed=0, candidates=2)
+    drawn = Counter(
+        item for epoch in range(60) for b in batches.epoch(epoch) for item in b.candidates.drawn[1].tolist()
+    )
+    assert chisquare([drawn[item] for item in range(6, 12)]).pvalue > 0.001
+
+
+def test_with_candidates_a_user_may_have_every_item_of_a_domain(tmp_path):
+    dataset = write_dataset(tmp_path / "small.dataset", SIZES, [[12, 13, 14, 15, 1], [1, 2]])
+    (batch,) = Batches(dataset, 51, 100, every_window=True, seed=0, candidates=3).epoch(1)
+    assert len(batch.target) == 7

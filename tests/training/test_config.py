@@ -4,7 +4,9 @@ from dataclasses import asdict
 import pytest
 
 from formats.errors import WorkFailed, WrongUse
-from training.config import PRESETS, TrainingConfig, configured, default, from_json, paper, to_json
+from training.config import TrainingConfig, default, paper
+from training.configured import configured
+from training.methods import PRESETS, from_json, to_json
 
 
 def test_the_paper_preset_is_the_public_command_with_early_stopping():
@@ -24,7 +26,7 @@ def test_the_paper_preset_is_the_public_command_with_early_stopping():
 
 def test_the_default_preset_is_the_plain_config():
     assert default() == TrainingConfig()
-    assert configured("default", None, []) == TrainingConfig()
+    assert configured(default(), None, []) == TrainingConfig()
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -43,7 +45,7 @@ def test_a_config_survives_json(preset):
 def test_words_win_over_the_file_and_the_file_over_the_preset(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text("dim = 16\nepochs = 7\n")
-    config = configured("paper", file, ["epochs=9", "every_window=true", "dropout=0"])
+    config = configured(paper(), file, ["epochs=9", "every_window=true", "dropout=0"])
     assert (config.dim, config.epochs, config.every_window, config.dropout) == (16, 9, True, 0.0)
     assert config.batch_windows == paper().batch_windows
 
@@ -55,7 +57,7 @@ def test_words_win_over_the_file_and_the_file_over_the_preset(tmp_path):
 def test_toml_and_json_say_the_same(tmp_path, name, text):
     file = tmp_path / name
     file.write_text(text)
-    config = configured("default", file, [])
+    config = configured(default(), file, [])
     assert (config.dim, config.learning_rate) == (16, 1.0)
     assert isinstance(config.learning_rate, float)
 
@@ -65,16 +67,16 @@ def test_toml_and_json_say_the_same(tmp_path, name, text):
 )
 def test_an_unknown_key_names_the_nearest_one(tmp_path, key, nearest):
     with pytest.raises(WrongUse, match=f"unknown key '{key}'; did you mean {nearest}"):
-        configured("default", None, [f"{key}=1"])
+        configured(default(), None, [f"{key}=1"])
     file = tmp_path / "c.json"
     file.write_text(json.dumps({key: 1}))
     with pytest.raises(WrongUse, match=f"c.json: unknown key '{key}'; did you mean {nearest}"):
-        configured("default", file, [])
+        configured(default(), file, [])
 
 
 def test_an_unknown_key_near_to_none_lists_all():
     with pytest.raises(WrongUse, match="known: dim, heads, ") as caught:
-        configured("default", None, ["qqqqq=1"])
+        configured(default(), None, ["qqqqq=1"])
     assert all(name in str(caught.value) for name in asdict(default()))
 
 
@@ -83,7 +85,7 @@ def test_an_unknown_key_near_to_none_lists_all():
 )
 def test_a_word_of_another_type_is_refused_by_name(word):
     with pytest.raises(WrongUse, match=f"--set: {word.split('=')[0]}: "):
-        configured("default", None, [word])
+        configured(default(), None, [word])
 
 
 @pytest.mark.parametrize(
@@ -92,12 +94,12 @@ def test_a_word_of_another_type_is_refused_by_name(word):
 )
 def test_a_json_value_of_another_type_is_refused_by_name(key, value):
     with pytest.raises(WrongUse, match=f"^run.json: {key}: "):
-        from_json({key: value}, "run.json")
+        from_json({"method": "syncrec", key: value}, "run.json")
 
 
 def test_a_word_without_a_value_is_refused():
     with pytest.raises(WrongUse, match="--set epochs: must be key=value"):
-        configured("default", None, ["epochs"])
+        configured(default(), None, ["epochs"])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path, name, text):
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(WorkFailed, match=name):
-        configured("default", file, [])
+        configured(default(), file, [])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path, name, text):
 )
 def test_a_value_without_sense_is_refused_by_name(word):
     with pytest.raises(WrongUse, match=f"^{word.split('=')[0]}:"):
-        configured("default", None, [word])
+        configured(default(), None, [word])
 
 
 @pytest.mark.parametrize(
@@ -139,4 +141,4 @@ def test_a_value_without_sense_is_refused_by_name(word):
 )
 def test_sizes_that_contradict_each_other_are_refused_by_name(word):
     with pytest.raises(WrongUse, match=f"^{word.split('=')[0]}:"):
-        configured("default", None, [word]).network((3, 4))
+        configured(default(), None, [word]).network((3, 4))

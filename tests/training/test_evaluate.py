@@ -9,7 +9,8 @@ from tests.reference.datasets import write_dataset
 from tests.reference.ranks import mid_rank
 from training.config import TrainingConfig
 from training.evaluate import Protocol, Validation, catalogue_of, drops_repeats, evaluate
-from training.run import Run, TrainedRun, build_objective
+from training.methods import build_objective
+from training.run import Run, TrainedRun
 
 CUTS = (5, 10, 20)
 
@@ -149,7 +150,7 @@ def test_without_any_test_event_there_are_no_metrics_at_all(tmp_path):
 
 def score(trained, max_cases=10**6):
     config = trained.run.config
-    return Validation(trained.dataset, max_cases, config.seed, config.max_history).score(trained.objective)
+    return Validation(trained.dataset, max_cases, config.seed).score(trained.objective)
 
 
 def test_the_validation_score_is_the_mean_ndcg_at_10_of_the_domains(tiny_trained):

@@ -18,10 +18,11 @@ from formats.runtime import import_onnxruntime
 from model.ranker import Ranker
 from tests.reference.datasets import write_dataset
 from tests.reference.network import SlowNetwork
-from training.config import TrainingConfig, to_json
+from training.config import TrainingConfig
 from training.evaluate import Protocol, evaluate
 from training.export import answers_agree, export
-from training.run import Run, TrainedRun, build_objective
+from training.methods import build_objective, to_json
+from training.run import Run, TrainedRun
 
 # ONNX Runtime and PyTorch sum float32 in another order.
 TOLERANCE = 1e-5

@@ -411,7 +411,7 @@ def test_a_domain_made_unrelated_to_the_rest_ends_with_the_smallest_weight(tmp_p
     dataset = write_dataset(tmp_path / "kinds.dataset", {"A": size, "B": size, "C": size}, histories)
     config = TrainingConfig(
         dim=16, layers=1, experts=3, dropout=0.0, max_history=9, batch_windows=50, epochs=20, patience=99,
-        learning_rate=0.005, temperature=0.1, seed=seed,
+        learning_rate=0.005, temperature=0.1, candidates=0, seed=seed,
     )  # fmt: skip
     run = training(dataset, tmp_path / "a.run", config)
     run.train()

@@ -13,12 +13,21 @@ from tests.reference.packed import inputs_of
 from training.batches import Batches
 from training.config import TrainingConfig
 from training.loop import Training
+from training.methods import build_objective
+from training.objective import next_item_losses
 from training.processes import Processes
-from training.run import build_objective
 
 SIZES = {"A": 5, "B": 6, "C": 4}  # items 1-5, 6-11, 12-15
 CONFIG = TrainingConfig(
-    dim=8, max_history=6, layers=1, experts=3, dropout=0.0, temperature=0.3, mutual_information=0.7, batch_windows=8
+    dim=8,
+    max_history=6,
+    layers=1,
+    experts=3,
+    dropout=0.0,
+    temperature=0.3,
+    mutual_information=0.7,
+    batch_windows=8,
+    candidates=0,
 )
 ALONE = Processes()
 
@@ -75,7 +84,7 @@ def test_loss_gaps_lambda_and_every_gradient_are_those_of_the_slow_formulas(tmp_
         losses = objective(batch, ALONE)
         assert_close(losses.share, expected, rtol=0, atol=1e-10)
         assert losses.total == pytest.approx(expected.item())
-        assert losses.phi.tolist() == pytest.approx(phi)
+        assert losses.per_domain["phi"].tolist() == pytest.approx(phi)
         assert objective.gap.average.tolist() == pytest.approx(average)
         for ours, slow in zip(gradients(losses.share, objective), gradients(expected, objective), strict=True):
             assert_close(ours, slow, rtol=0, atol=1e-9)
@@ -87,10 +96,10 @@ def test_the_parts_of_the_loss_add_up(tmp_path, histories):
     out = objective.network(batch.single, batch.cross, batch.single_slot, batch.cross_slot, batch.targets_per_domain)
     vectors = objective.network.item_vectors()
     each = [pairwise_loss((y * vectors[batch.target]).sum(-1), (y * vectors[batch.negative]).sum(-1)) for y in out]
-    assert losses.single == pytest.approx(each[0].mean().item())
-    assert losses.cross == pytest.approx(each[1].mean().item())
+    assert losses.terms["single"] == pytest.approx(each[0].mean().item())
+    assert losses.terms["cross"] == pytest.approx(each[1].mean().item())
     weighted = (objective.gap.weights()[batch.domain] * each[1]).mean().item()
-    assert losses.total == pytest.approx(losses.single + weighted + 0.7 * losses.mutual_information)
+    assert losses.total == pytest.approx(losses.terms["single"] + weighted + 0.7 * losses.terms["mutual_information"])
 
 
 def test_with_equal_lambda_the_weighted_loss_is_the_plain_one(tmp_path, histories):
@@ -99,7 +108,9 @@ def test_with_equal_lambda_the_weighted_loss_is_the_plain_one(tmp_path, historie
     for value in (0.0, -0.7):
         objective.gap.average.fill_(value)
         losses = objective(batch, ALONE)
-        assert losses.total == pytest.approx(losses.single + losses.cross + 0.7 * losses.mutual_information)
+        assert losses.total == pytest.approx(
+            losses.terms["single"] + losses.terms["cross"] + 0.7 * losses.terms["mutual_information"]
+        )
 
 
 def test_the_gradient_is_that_with_constant_weights(tmp_path, histories):
@@ -123,9 +134,9 @@ def test_a_domain_that_a_batch_lacks_keeps_its_lambda(tmp_path):
     _, objective, (batch,) = setting(tmp_path, [[1, 2, 6], [7, 3]])
     objective.gap.average.copy_(torch.tensor([0.1, 0.2, 0.3]))
     losses = objective(batch, ALONE)
-    assert losses.phi[2] == 0
+    assert losses.per_domain["phi"][2] == 0
     assert float(objective.gap.average[2]) == pytest.approx(0.3)
-    assert float(objective.gap.average[0]) == pytest.approx(0.9 * 0.1 + 0.1 * float(losses.phi[0]))
+    assert float(objective.gap.average[0]) == pytest.approx(0.9 * 0.1 + 0.1 * float(losses.per_domain["phi"][0]))
 
 
 def test_padding_adds_nothing(tmp_path, histories):
@@ -159,8 +170,8 @@ def test_the_same_negative_serves_both_tasks(tmp_path, histories):
 
     objective.network = Same(objective.network)
     losses = objective(batch, ALONE)
-    assert losses.phi.abs().max() == 0
-    assert losses.single == losses.cross
+    assert losses.per_domain["phi"].abs().max() == 0
+    assert losses.terms["single"] == losses.terms["cross"]
 
 
 def test_weights_of_items_follow_negative_transfer(tmp_path, histories):
@@ -183,8 +194,8 @@ def test_weights_of_items_follow_negative_transfer(tmp_path, histories):
     objective.network.target, objective.network.negative = batch.target, batch.negative
     objective.network.domain = batch.domain
     losses = objective(batch, ALONE)
-    assert losses.phi[1] < 0
-    assert losses.phi[0] == losses.phi[2] == 0
+    assert losses.per_domain["phi"][1] < 0
+    assert losses.per_domain["phi"][0] == losses.per_domain["phi"][2] == 0
     assert objective.gap.weights().argmin() == 1
 
 
@@ -218,7 +229,7 @@ def test_a_batch_of_one_user_and_of_one_target_is_finite(tmp_path):
         _, objective, (batch,) = setting(tmp_path / str(number), [history])
         losses = objective(batch, ALONE)
         losses.share.backward()
-        assert losses.mutual_information == 0
+        assert losses.terms["mutual_information"] == 0
         assert math.isfinite(losses.total)
         assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
 
@@ -268,3 +279,21 @@ def test_the_network_learns_eight_users_by_heart(tmp_path):
                 scores = network.item_vectors()[columns] @ getattr(out, task)[n]
                 found.append(columns[int(scores.argmax())] == target)
     assert hits == {"single": [True] * 24, "cross": [True] * 24}
+
+
+def test_with_candidates_the_loss_is_the_softmax_over_the_targets_domain(tmp_path, histories):
+    """All items of each domain are drawn, so the estimate is exact."""
+    dataset, objective, _ = setting(tmp_path, histories)
+    batches = Batches(dataset, CONFIG.max_history + 1, 8, every_window=True, seed=0, candidates=100)
+    first = dict(zip(range(3), (1, 6, 12), strict=True))
+    for batch in batches.epoch(1):
+        assert batch.negative is None
+        states = torch.randn(len(batch.target), 8, dtype=torch.float64)
+        vectors = objective.network.item_vectors().detach()
+        found = next_item_losses(states, vectors, batch)
+        for n, loss in enumerate(found.tolist()):
+            domain = int(batch.domain[n])
+            items = range(first[domain], first[domain] + dataset.items_per_domain[domain])
+            scores = [float(states[n] @ vectors[item]) for item in items]
+            own = scores[int(batch.target[n]) - first[domain]]
+            assert loss == pytest.approx(math.log(sum(math.exp(score - own) for score in scores)))

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from tests.reference.datasets import random_histories, write_dataset
 from tests.reference.two_ranks import train_here
 from training.batches import Batches
-from training.config import TrainingConfig, to_json
+from training.config import TrainingConfig
+from training.methods import to_json
 from training.processes import Processes, joined_processes
 
 ROOT = Path(__file__).parents[2]

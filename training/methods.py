@@ -1,0 +1,79 @@
+"""The methods that can be trained and compared: each has a config, and a way from a dataset to scorers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from formats.errors import WorkFailed
+from model.losses import MutualInformation
+from model.syncrec import build_syncrec
+from training.config import LoopConfig, TrainingConfig, default, paper
+from training.configured import changed
+from training.dataset import Dataset
+from training.objective import Objective, SyNCRecObjective
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that is trained by the loop.
+
+    config: its config class.
+    build: config and dataset -> the network and its loss, freshly initialised.
+    """
+
+    config: type[LoopConfig]
+    build: Callable[[Any, Dataset], Objective]
+
+
+def _syncrec(config: TrainingConfig, dataset: Dataset) -> SyNCRecObjective:
+    network = build_syncrec(config.network(dataset.items_per_domain))
+    gap = config.gap(len(dataset.domains))
+    return SyNCRecObjective(network, gap, MutualInformation(config.dim), config.mutual_information, config.max_history)
+
+
+METHODS = {"syncrec": Method(TrainingConfig, _syncrec)}
+
+PRESETS: dict[str, Callable[[], LoopConfig]] = {"default": default, "paper": paper}
+
+
+def syncrec_of(objective: Objective) -> SyNCRecObjective:
+    """The objective of a SyNCRec run, with its network.
+
+    Raises:
+        WorkFailed: it is another method's; those are compared, not served.
+    """
+    if not isinstance(objective, SyNCRecObjective):
+        raise WorkFailed("only SyNCRec is exported and served; other methods are for comparisons")
+    return objective
+
+
+def method_of(config: LoopConfig) -> str:
+    """The name of the method that a config belongs to."""
+    return next(name for name, method in METHODS.items() if method.config is type(config))
+
+
+def build_objective(config: LoopConfig, dataset: Dataset) -> Objective:
+    """Network and losses, initialised from the seed of the config."""
+    torch.manual_seed(config.seed)
+    return METHODS[method_of(config)].build(config, dataset)
+
+
+def to_json(config: LoopConfig) -> dict[str, Any]:
+    """What `from_json` reads."""
+    return {"method": method_of(config), **asdict(config)}
+
+
+def from_json(content: Mapping[str, Any], where: str) -> LoopConfig:
+    """The config that a run carries.
+
+    Raises:
+        WorkFailed: of a method that is not known.
+        WrongUse: an unknown key or a value of another type.
+    """
+    values = dict(content)
+    name = values.pop("method")
+    if name not in METHODS:
+        raise WorkFailed(f"{where}: unknown method {name!r}; known: {', '.join(METHODS)}")
+    return changed(METHODS[name].config(), values, where)
