@@ -134,3 +134,22 @@ def item_knn(dataset, config, cases, case, domain, history_weight):
         for neighbour, weight in kept[item].items():
             scores[neighbour] += history_weight(age, place) * weight
     return [scores[item] for item in items_of(dataset, domain)]
+
+
+def ease(dataset, config, cases, case, domain):
+    """Scores of one case by the algorithm as printed (Steck 2019, figure 1), on the items that max_items leaves."""
+    users = [{item for item, _ in row} & set(items_of(dataset, domain)) for row in days_of(dataset, "train")]
+    popularity = Counter(item for user in users for item in user)
+    modelled = list(items_of(dataset, domain))
+    if len(modelled) > config.max_items and sum(map(bool, users)) > config.max_items:
+        modelled = sorted(modelled, key=lambda item: (-popularity[item], item))[: config.max_items]
+    x = np.array([[float(item in user) for item in modelled] for user in users])
+    p = np.linalg.inv(x.T @ x + config.regularization * np.eye(len(modelled)))
+    b = p / -np.diag(p)
+    np.fill_diagonal(b, 0)
+    history = {item for item, _ in newest(cases, case, items_of(dataset, domain), None)}
+    scores = np.array([float(item in history) for item in modelled]) @ b
+    found = dict(zip(modelled, scores, strict=True))
+    most = max(popularity.values(), default=0)
+    below = {item: min(scores) - 1 + popularity[item] / (most + 1) for item in items_of(dataset, domain)}
+    return [found.get(item, below[item]) for item in items_of(dataset, domain)]
