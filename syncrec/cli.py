@@ -20,6 +20,7 @@ COMMANDS = {
     "export": ("syncrec.export", "run -> bundle: ONNX graph, items, model card; checked against the checkpoint"),
     "serve": ("syncrec.serve", "the HTTP service"),
     "load-histories": ("syncrec.load_histories", "bulk-loads user histories into Redis"),
+    "generate": ("syncrec.generate", "synthetic events of several domains with known truth: relatedness, Bayes NLL"),
     "bench": ("syncrec.bench", "benchmarks: one table, and JSON"),
 }
 
