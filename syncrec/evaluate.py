@@ -67,9 +67,23 @@ def report(result: dict[str, Any]) -> str:
         ]
         for group, counts in groups
         for task in names
-        if counts[task] is not None
+        if counts.get(task) is not None
     ]
-    transfer = [
+    header = ["domain", "model", "n", *(key.upper() for key in metrics)]
+    parts = [
+        f"{result['part']} events, ranking {result['ranking']}, seen items {result['seen_items']}",
+        table(header, quality, left=(0, 1)),
+    ]
+    if all("lambda" in counts for counts in result["domains"].values()):  # a baseline has no two tasks to compare
+        parts += [
+            "negative transfer: NDCG@10 of both tasks, and the gap in training (λ below 0: CDSR fits worse)",
+            _transfer(result["domains"]),
+        ]
+    return "\n\n".join(parts)
+
+
+def _transfer(domains: dict[str, Any]) -> str:
+    rows = [
         [
             name,
             f"{counts['cold'] / counts['n']:.1%}",
@@ -79,15 +93,7 @@ def report(result: dict[str, Any]) -> str:
             f"{counts['lambda']:+.4f}",
             f"{counts['weight']:.3f}",
         ]
-        for name, counts in result["domains"].items()
+        for name, counts in domains.items()
         if counts["n"]
     ]
-    header = ["domain", "model", "n", *(key.upper() for key in metrics)]
-    return "\n\n".join(
-        [
-            f"{result['part']} events, ranking {result['ranking']}, seen items {result['seen_items']}",
-            table(header, quality, left=(0, 1)),
-            "negative transfer: NDCG@10 of both tasks, and the gap in training (λ below 0: CDSR fits worse)",
-            table(["domain", "cold", "SDSR", "CDSR", "difference", "λ", "weight"], transfer),
-        ]
-    )
+    return table(["domain", "cold", "SDSR", "CDSR", "difference", "λ", "weight"], rows)

@@ -1,4 +1,4 @@
-"""The figure of a run: gap, lambda and weight per domain over the steps, and validation over the epochs."""
+"""The figure of a run: what its log says of each domain over the steps, and validation over the epochs."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,13 @@ from matplotlib.ticker import MaxNLocator
 # Okabe and Ito's palette, told apart with every common colour deficiency; from the ninth domain on line styles change.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
 STYLES = ["-", "--", ":", "-."]
+# What a log may hold of each domain -> the title, and where a reader wants a line.
+SERIES = {
+    "phi": ("gap φ per step (SDSR loss − CDSR loss, nats)", 0.0),
+    "lambda": ("running gap λ (nats); below 0: negative transfer", 0.0),
+    "mean_loss": ("mean loss of the domain's targets (nats)", 0.0),
+    "weight": ("weight of the domain's loss (mean 1)", 1.0),
+}
 
 
 def draw_training(log: Path, file: Path) -> None:
@@ -27,12 +34,16 @@ def draw_training(log: Path, file: Path) -> None:
     if not steps:
         return
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
-        _series(axes[0, 0], steps, "phi", "gap φ per step (SDSR loss − CDSR loss, nats)", zero=0.0)
-        _series(axes[0, 1], steps, "lambda", "running gap λ (nats); below 0: negative transfer", zero=0.0)
-        _series(axes[1, 0], steps, "weight", "weight of the domain's CDSR loss (mean 1)", zero=1.0)
-        _validation(axes[1, 1], epochs)
-        handles, labels = axes[0, 1].get_legend_handles_labels()
+        found = [key for key in SERIES if key in steps[0]]
+        rows = (len(found) + 2) // 2
+        figure, grid = plt.subplots(rows, 2, figsize=(11, 3.5 * rows), layout="constrained", squeeze=False)
+        axes = list(grid.flat)
+        for panel, key in zip(axes, found, strict=False):
+            _series(panel, steps, key, *SERIES[key])
+        _validation(axes[len(found)], epochs)
+        for panel in axes[len(found) + 1 :]:
+            panel.set_axis_off()
+        handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
         figure.savefig(file.with_suffix(".partial.png"), dpi=110)
         plt.close(figure)
@@ -57,7 +68,7 @@ def _validation(axes: Axes, epochs: list[dict[str, Any]]) -> None:
     if scores:
         best = scores.index(max(scores))
         axes.annotate("kept", (best + 1, scores[best]), textcoords="offset points", xytext=(0, 6), ha="center")
-    axes.set_title("validation NDCG@10, mean of the domains (CDSR)", loc="left")
+    axes.set_title("validation NDCG@10, mean of the domains", loc="left")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.15 * max(scores, default=1) or 1)

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 
 from formats.errors import WorkFailed
+from model.baselines.sasrec import SASRec
 from model.losses import MutualInformation
 from model.syncrec import build_syncrec
+from training.baselines.config import SASRecConfig, sasrec, sasrec_softmax
+from training.baselines.next_item import TARGET_LOSSES, NextItemObjective
 from training.config import LoopConfig, TrainingConfig, default, paper
 from training.configured import changed
 from training.dataset import Dataset
@@ -33,9 +36,22 @@ def _syncrec(config: TrainingConfig, dataset: Dataset) -> SyNCRecObjective:
     return SyNCRecObjective(network, gap, MutualInformation(config.dim), config.mutual_information, config.max_history)
 
 
-METHODS = {"syncrec": Method(TrainingConfig, _syncrec)}
+def _sasrec(config: SASRecConfig, dataset: Dataset) -> NextItemObjective:
+    network = SASRec(config.network(dataset.items_per_domain))
+    return NextItemObjective(network, TARGET_LOSSES[config.loss], config.max_history)
 
-PRESETS: dict[str, Callable[[], LoopConfig]] = {"default": default, "paper": paper}
+
+METHODS = {
+    "syncrec": Method(TrainingConfig, _syncrec),
+    "sasrec": Method(SASRecConfig, _sasrec),
+}
+
+PRESETS: dict[str, Callable[[], LoopConfig]] = {
+    "default": default,
+    "paper": paper,
+    "sasrec": sasrec,
+    "sasrec-ss": sasrec_softmax,
+}
 
 
 def syncrec_of(objective: Objective) -> SyNCRecObjective:
