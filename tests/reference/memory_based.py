@@ -1,5 +1,6 @@
 """Recommenders without training, the slow and obvious way: loops over users, events and items."""
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -125,10 +126,9 @@ def neighbours(dataset, config, places=50):
     return kept
 
 
-def item_knn(dataset, config, cases, case, domain, history_weight):
-    """Scores of one case; `history_weight(age in days, place)` says what an event of the history counts."""
+def item_knn(dataset, config, kept, cases, case, domain, history_weight):
+    """Scores of one case from the kept neighbours; `history_weight(age in days, place)` says what an event of the history counts."""
     readable = range(1, dataset.items + 1) if config.cross_domain else items_of(dataset, domain)
-    kept = neighbours(dataset, config)
     scores = Counter()
     for place, (item, age) in enumerate(newest(cases, case, readable, config.history)):
         for neighbour, weight in kept[item].items():
@@ -153,3 +153,35 @@ def ease(dataset, config, cases, case, domain):
     most = max(popularity.values(), default=0)
     below = {item: min(scores) - 1 + popularity[item] / (most + 1) for item in items_of(dataset, domain)}
     return [found.get(item, below[item]) for item in items_of(dataset, domain)]
+
+
+def sessions_of(dataset, config, readable):
+    """Training sessions, the most recent first, of equally recent ones those of the later user and then the newer first."""
+    found = []
+    for user, row in enumerate(days_of(dataset, "train")):
+        events = [(item, day) for item, day in row if item in readable]
+        while events:
+            found.append((events[-1][1], user, len(events), {item for item, _ in events[-config.session :]}))
+            events = events[: -config.session]
+    return [items for _, _, _, items in sorted(found, key=lambda session: session[:3], reverse=True)]
+
+
+def v_sknn(dataset, config, cases, case, domain):
+    """Scores of one case."""
+    readable = range(1, dataset.items + 1) if config.cross_domain else items_of(dataset, domain)
+    sessions = sessions_of(dataset, config, readable)
+    own = [item for item, _ in newest(cases, case, readable, config.session)]  # newest first
+    position = {}
+    for place, item in reversed(list(enumerate(own, start=1))):
+        position[item] = len(own) + 1 - place  # the newest of an item counts
+    compared = [session for session in sessions if session & set(own)][: config.sample]
+    # One division, so that what is equal is equal to the bit.
+    similar = [sum(position[item] for item in session & set(own)) / (len(own) * len(position)) for session in compared]
+    nearest = sorted(range(len(compared)), key=lambda number: (-similar[number], number))[: config.neighbours]
+    scores = Counter()
+    for number in nearest:
+        step = min(place for place, item in enumerate(own, start=1) if item in compared[number])
+        for item in compared[number]:
+            idf = math.log(len(sessions) / sum(item in session for session in sessions))
+            scores[item] += similar[number] / step * (1 + config.idf_weight * idf)
+    return [scores[item] for item in items_of(dataset, domain)]

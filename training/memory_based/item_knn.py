@@ -19,6 +19,7 @@ from training.cases import Cases
 from training.dataset import Dataset
 from training.memory_based.decay import HistoryDecay, TimeDecay
 from training.memory_based.domains import columns_per_domain
+from training.memory_based.groups import largest_of_each
 from training.memory_based.newest_events import MICROSECONDS_PER_DAY, newest_events
 
 Ints = NDArray[np.int64]
@@ -166,9 +167,6 @@ def _strongest(pairs: Any, item_domain: Ints, neighbours: int) -> Any:
     pairs.sort_indices()
     row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
     group = row * (item_domain.max() + 1) + item_domain[pairs.indices]
-    order = np.lexsort((-pairs.data, group))
-    # Groups stand together in this order as in the rows, so that each starts at the same place in both.
-    place = np.arange(len(group)) - np.searchsorted(group, group)
-    keep = order[place < neighbours]
+    keep = largest_of_each(pairs.data, group, neighbours)
     kept = (pairs.data[keep].astype(np.float32), (row[keep], pairs.indices[keep]))
     return csr_array(kept, shape=pairs.shape)

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -70,35 +68,6 @@ def test_diagonals_do_not_depend_on_the_block(dataset, monkeypatch):
     whole = fit_ease(dataset, WHOLE).scorer(cases, 0)
     monkeypatch.setattr(training.memory_based.ease, "USERS_PER_BLOCK", 1)
     np.testing.assert_allclose(fit_ease(dataset, WHOLE).scorer(cases, 0), whole, atol=1e-7)
-
-
-@EVERY
-def test_only_training_events_are_fitted(dataset, config):
-    cases = contexts(dataset, "test")
-    other = replace(dataset, context=dataset.train, validation=dataset.train, test=dataset.train)
-    for domain in range(3):
-        found, again = (fit_ease(made, config).scorer(cases, domain) for made in (dataset, other))
-        np.testing.assert_array_equal(found, again)
-
-
-@EVERY
-def test_target_and_later_events_are_not_read(dataset, config):
-    cases, fitted = contexts(dataset, "test"), fit_ease(dataset, config)
-    for case in range(len(cases)):
-        alone = cases.take(np.array([case]))
-        later = alone.item_index.copy()
-        later[alone.position[0] :] = 1 + later[alone.position[0] :] % 16
-        for domain in range(3):
-            changed = fitted.scorer(replace(alone, item_index=later), domain)
-            np.testing.assert_array_equal(fitted.scorer(alone, domain), changed)
-
-
-@EVERY
-def test_scores_do_not_depend_on_the_batch(dataset, config):
-    """But for the last bits of a matrix product."""
-    cases, fitted = contexts(dataset, "test"), fit_ease(dataset, config)
-    alone = [fitted.scorer(cases.take(np.array([case])), 0)[0] for case in range(len(cases))]
-    np.testing.assert_allclose(fitted.scorer(cases, 0), alone, atol=1e-7)
 
 
 def test_a_domain_without_training_events_has_nothing_to_say(tmp_path):

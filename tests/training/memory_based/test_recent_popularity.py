@@ -74,13 +74,6 @@ def test_neither_history_nor_target_is_read(dataset):
     np.testing.assert_array_equal(fitted.scorer(cases, 0), before)
 
 
-@EVERY
-def test_scores_do_not_depend_on_the_batch(dataset, config):
-    cases, fitted = contexts(dataset, "test"), fit_recent_popularity(dataset, config)
-    alone = [fitted.scorer(cases.take(np.array([case])), 0)[0] for case in range(len(cases))]
-    np.testing.assert_array_equal(fitted.scorer(cases, 0), alone)
-
-
 def test_before_the_first_event_nothing_is_popular(tmp_path):
     assert counted(tmp_path, HALF_LIFE, [[3], [], []], -9.5) == 0
 
@@ -91,11 +84,6 @@ def test_items_with_the_same_days_are_tied(tmp_path):
     dataset = write_timed_dataset(tmp_path / "tied.dataset", {"Books": 2}, train=rows, validation=[[(1, 9)]])
     scores = fit_recent_popularity(dataset, HALF_LIFE).scorer(contexts(dataset, "validation"), 0)
     assert scores[0, 0] == scores[0, 1] > 0
-
-
-def test_no_cases_no_scores(dataset):
-    cases = contexts(dataset, "test").take(np.array([], dtype=np.int64))
-    assert fit_recent_popularity(dataset, HALF_LIFE).scorer(cases, 1).shape == (0, 6)
 
 
 @pytest.mark.parametrize(
