@@ -15,10 +15,11 @@ from pathlib import Path
 
 from formats.errors import StoppedByUser, WorkFailed, WrongUse
 from syncrec.console import ProgressLine, duration
+from training.baselines.per_domain_training import training_of
 from training.config import LoopConfig
 from training.configured import configured
 from training.dataset import Dataset, open_dataset
-from training.loop import Progress, Stopped, Training
+from training.loop import Progress, Stopped
 from training.methods import PRESETS
 from training.processes import Processes, joined_processes
 from training.run import FIGURE, LAST, LOG, RUN, dataset_of, read_run, write_run
@@ -38,22 +39,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; returns 0, or 1 after Ctrl-C."""
     with joined_processes() as processes:
         dataset, config = _opened(arguments, processes)
-        training = Training(dataset, config, arguments.out, processes, Reporter(processes))
+        training = training_of(dataset, config, arguments.out, processes, Reporter(processes))
         if arguments.resume:
             training.resume()
         started = time.monotonic()
         try:
             best = training.train()
         except Stopped:
-            state = training.state
-            where = f"after step {state.step} of epoch {state.epoch}" if state.step else f"before epoch {state.epoch}"
-            raise StoppedByUser(f"stopped {where}; saved: the same command with --resume goes on") from None
+            raise StoppedByUser(
+                f"stopped {training.position()}; saved: the same command with --resume goes on"
+            ) from None
         finally:
             _draw(arguments.out, processes)
         if processes.rank == 0:
-            epoch = training.state.best_epoch
             print(
-                f"{arguments.out}: epoch {epoch} is best, validation NDCG@10 {best:.4f} (mean of the domains), "
+                f"{arguments.out}: {training.chosen()}, validation NDCG@10 {best:.4f} (mean of the domains), "
                 f"{duration(time.monotonic() - started)}; {LOG}, {FIGURE} beside it"
             )
     return 0
@@ -70,16 +70,17 @@ class Reporter:
         """Show where the training stands."""
         if self.silent:
             return
+        of_part = f"{now.part}: " if now.part else ""
         if now.score is None:
             self.line.show(
-                f"epoch {now.epoch}  step {now.step}/{now.steps}  loss {now.loss:.4f}  "
+                f"{of_part}epoch {now.epoch}  step {now.step}/{now.steps}  loss {now.loss:.4f}  "
                 f"{now.events_per_second:,.0f} events/s  {duration(now.epoch_seconds_left)} left in this epoch"
             )
             return
         self.line.clear()
         best = "best so far" if now.best_epoch == now.epoch else f"best {now.best_score:.4f} in epoch {now.best_epoch}"
         print(
-            f"epoch {now.epoch:3}  loss {now.loss:.4f}  {now.events_per_second:,.0f} events/s  "
+            f"{of_part}epoch {now.epoch:3}  loss {now.loss:.4f}  {now.events_per_second:,.0f} events/s  "
             f"validation NDCG@10 {now.score:.4f}  {best}",
             flush=True,
         )
@@ -100,7 +101,7 @@ def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Datase
             raise WorkFailed(
                 f"{dataset.path}: no validation events, so nothing says which epoch is best: prepare with other cuts"
             )
-        if (out / LAST).exists():
+        if any(out.rglob(LAST)):  # in a folder below, where a run has parts
             raise WrongUse(f"{out} holds a run already: --resume goes on with it, or name another folder")
         # A run that was killed before its first checkpoint has nothing to go on with, and nothing to lose.
         if out.exists() and not (out / RUN).exists() and (not out.is_dir() or any(out.iterdir())):
@@ -111,7 +112,9 @@ def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Datase
 
 
 def _draw(out: Path, processes: Processes) -> None:
-    if processes.rank == 0 and (out / LOG).exists():
+    logs = list(out.rglob(LOG)) if processes.rank == 0 else []
+    if logs:
         from training.figure import draw_training  # matplotlib takes a second to load
 
-        draw_training(out / LOG, out / FIGURE)
+        for log in logs:
+            draw_training(log, log.with_name(FIGURE))

@@ -30,7 +30,10 @@ from training.run import BEST, LAST, LOG, load_state
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands, after a step or (with `score`) after an epoch; `loss` is the epoch's mean so far."""
+    """Where a training stands, after a step or (with `score`) after an epoch; `loss` is the epoch's mean so far.
+
+    `part` says what of a run is being trained, where a run has parts that are trained one after the other.
+    """
 
     epoch: int
     step: int
@@ -41,6 +44,7 @@ class Progress:
     score: float | None = None
     best_score: float | None = None
     best_epoch: int | None = None
+    part: str | None = None
 
 
 @dataclass
@@ -84,6 +88,7 @@ class Training:
         )
         self.validation = Validation(dataset, config.validation_cases, config.seed)
         self.state = _State()
+        self.interrupted = False  # by Ctrl-C after the last step of an epoch, which is then finished all the same
         self.now: Progress
 
     def resume(self) -> None:
@@ -127,9 +132,19 @@ class Training:
             while not state.finished:
                 self._epoch(interrupted)
                 self._after_epoch(self._validated())
-                if interrupted() and not state.finished:
+                self.interrupted = interrupted()
+                if self.interrupted and not state.finished:
                     raise Stopped
         return state.best_score
+
+    def position(self) -> str:
+        """Where the training stands, for a person."""
+        state = self.state
+        return f"after step {state.step} of epoch {state.epoch}" if state.step else f"before epoch {state.epoch}"
+
+    def chosen(self) -> str:
+        """Which epoch is kept, for a person."""
+        return f"epoch {self.state.best_epoch} is best"
 
     def _epoch(self, interrupted: Callable[[], bool]) -> None:
         state, processes = self.state, self.processes

@@ -10,8 +10,16 @@ from formats.errors import WorkFailed
 from model.baselines.sasrec import SASRec
 from model.losses import MutualInformation
 from model.syncrec import build_syncrec
-from training.baselines.config import SASRecConfig, sasrec, sasrec_softmax
+from training.baselines.config import (
+    PerDomainConfig,
+    SASRecConfig,
+    sasrec,
+    sasrec_per_domain,
+    sasrec_softmax,
+    sasrec_softmax_per_domain,
+)
 from training.baselines.next_item import TARGET_LOSSES, NextItemObjective
+from training.baselines.per_domain import PerDomainObjective
 from training.config import LoopConfig, TrainingConfig, default, paper
 from training.configured import changed
 from training.dataset import Dataset
@@ -37,13 +45,22 @@ def _syncrec(config: TrainingConfig, dataset: Dataset) -> SyNCRecObjective:
 
 
 def _sasrec(config: SASRecConfig, dataset: Dataset) -> NextItemObjective:
-    network = SASRec(config.network(dataset.items_per_domain))
+    return _sasrec_of(config, dataset.items_per_domain)
+
+
+def _sasrec_of(config: SASRecConfig, items_per_domain: tuple[int, ...]) -> NextItemObjective:
+    network = SASRec(config.network(items_per_domain))
     return NextItemObjective(network, TARGET_LOSSES[config.loss], config.max_history)
+
+
+def _per_domain(config: PerDomainConfig, dataset: Dataset) -> PerDomainObjective:
+    return PerDomainObjective([_sasrec_of(config, (items,)) for items in dataset.items_per_domain])
 
 
 METHODS = {
     "syncrec": Method(TrainingConfig, _syncrec),
     "sasrec": Method(SASRecConfig, _sasrec),
+    "sasrec-per-domain": Method(PerDomainConfig, _per_domain),
 }
 
 PRESETS: dict[str, Callable[[], LoopConfig]] = {
@@ -51,6 +68,8 @@ PRESETS: dict[str, Callable[[], LoopConfig]] = {
     "paper": paper,
     "sasrec": sasrec,
     "sasrec-ss": sasrec_softmax,
+    "sasrec-per-domain": sasrec_per_domain,
+    "sasrec-ss-per-domain": sasrec_softmax_per_domain,
 }
 
 

@@ -1,6 +1,6 @@
 """Everything that a training of a baseline can be told."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from formats.errors import WrongUse
 from model.baselines.sizes import NetworkSizes
@@ -59,6 +59,15 @@ class SASRecConfig(BaselineConfig):
             raise WrongUse(f"candidates: bce compares with one negative: must be 0, got {self.candidates}")
 
 
+@dataclass(frozen=True)
+class PerDomainConfig(SASRecConfig):
+    """One run of SASRec for each domain alone; every value holds for each of them."""
+
+    def of_one_domain(self) -> SASRecConfig:
+        """The config of one of these runs."""
+        return SASRecConfig(**asdict(self))
+
+
 def sasrec() -> SASRecConfig:
     """SASRec with its original loss."""
     return SASRecConfig(loss="bce", candidates=0)
@@ -67,3 +76,13 @@ def sasrec() -> SASRecConfig:
 def sasrec_softmax() -> SASRecConfig:
     """SASRec with a sampled softmax, which is worth more than most architectures."""
     return SASRecConfig()
+
+
+def sasrec_per_domain() -> PerDomainConfig:
+    """SASRec with its original loss, for each domain alone."""
+    return PerDomainConfig(loss="bce", candidates=0)
+
+
+def sasrec_softmax_per_domain() -> PerDomainConfig:
+    """SASRec with a sampled softmax, for each domain alone: what crossing domains has to beat."""
+    return PerDomainConfig()
