@@ -7,11 +7,15 @@ from typing import Any
 import torch
 
 from formats.errors import WorkFailed
+from model.baselines.mmoe import MMoE
+from model.baselines.ple import PLE
 from model.baselines.sasrec import SASRec
 from model.losses import MutualInformation
 from model.syncrec import build_syncrec
 from training.baselines.config import (
+    MMoEConfig,
     PerDomainConfig,
+    PLEConfig,
     SASRecConfig,
     sasrec,
     sasrec_per_domain,
@@ -23,7 +27,7 @@ from training.baselines.per_domain import PerDomainObjective
 from training.config import LoopConfig, TrainingConfig, default, paper
 from training.configured import changed
 from training.dataset import Dataset
-from training.objective import Objective, SyNCRecObjective
+from training.objective import Objective, SyNCRecObjective, next_item_losses
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,22 @@ def _per_domain(config: PerDomainConfig, dataset: Dataset) -> PerDomainObjective
     return PerDomainObjective([_sasrec_of(config, (items,)) for items in dataset.items_per_domain])
 
 
+def _mmoe(config: MMoEConfig, dataset: Dataset) -> NextItemObjective:
+    network = MMoE(config.network(dataset.items_per_domain), config.experts)
+    return NextItemObjective(network, next_item_losses, config.max_history)
+
+
+def _ple(config: PLEConfig, dataset: Dataset) -> NextItemObjective:
+    network = PLE(config.network(dataset.items_per_domain), config.shared_experts, config.domain_experts)
+    return NextItemObjective(network, next_item_losses, config.max_history)
+
+
 METHODS = {
     "syncrec": Method(TrainingConfig, _syncrec),
     "sasrec": Method(SASRecConfig, _sasrec),
     "sasrec-per-domain": Method(PerDomainConfig, _per_domain),
+    "mmoe": Method(MMoEConfig, _mmoe),
+    "ple": Method(PLEConfig, _ple),
 }
 
 PRESETS: dict[str, Callable[[], LoopConfig]] = {
@@ -70,6 +86,8 @@ PRESETS: dict[str, Callable[[], LoopConfig]] = {
     "sasrec-ss": sasrec_softmax,
     "sasrec-per-domain": sasrec_per_domain,
     "sasrec-ss-per-domain": sasrec_softmax_per_domain,
+    "mmoe": MMoEConfig,
+    "ple": PLEConfig,
 }
 
 

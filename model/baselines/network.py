@@ -5,30 +5,31 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from model.baselines.sequence_encoder import SequenceEncoder
 from model.syncrec import Sequences
 
 
 class NextItemNetwork(nn.Module, ABC):
     """Reads sequences and answers with a vector per user and domain; an item's score is its product with that vector."""
 
-    @abstractmethod
-    def encode(self, sequences: Sequences, last: int | None = None) -> Tensor:
-        """What is known at every position, whatever domain will be asked for.
-
-        Args:
-            sequences: several to a row, kept apart by segments.
-            last: answer only the last so many positions.
-        Returns:
-            [batch, seq, dim], or [batch, last, dim].
-        """
+    def __init__(self, encoder: SequenceEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
 
     @abstractmethod
     def answer(self, states: Tensor, domain: int) -> Tensor:
-        """The representation with which items of a domain, 0-based, are scored: [n, dim] -> [n, width of item vectors]."""
+        """The representations with which items of a domain are scored.
 
-    @abstractmethod
+        Args:
+            states: of the encoder, [n, dim].
+            domain: 0-based.
+        Returns:
+            [n, width of item vectors].
+        """
+
     def item_vectors(self) -> Tensor:
         """Vectors of padding and of all items by index; what stands behind the items is never a target."""
+        return self.encoder.item_embedding.weight
 
     def at_slots(self, sequences: Sequences, slot: Tensor, targets_per_domain: list[int]) -> Tensor:
         """Representations at the targets of a batch.
@@ -40,12 +41,12 @@ class NextItemNetwork(nn.Module, ABC):
         Returns:
             [target, width of item vectors].
         """
-        states = self.encode(sequences).flatten(0, 1)[slot].split(targets_per_domain)
+        states = self.encoder(sequences).flatten(0, 1)[slot].split(targets_per_domain)
         return torch.cat([self.answer(own, domain) for domain, own in enumerate(states)])
 
     def at_end(self, sequences: Sequences, domain: int) -> Tensor:
         """Representations after the last slot of every row, [batch, width of item vectors]."""
-        return self.answer(self.encode(sequences, last=1)[:, -1], domain)
+        return self.answer(self.encoder(sequences, last=1)[:, -1], domain)
 
 
 def initialise(module: nn.Module) -> None:

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from model.baselines.network import NextItemNetwork, initialise
 from model.baselines.sequence_encoder import SequenceEncoder
 from model.baselines.sizes import NetworkSizes
-from model.syncrec import Sequences
 
 
 class SASRec(NextItemNetwork):
@@ -18,26 +17,16 @@ class SASRec(NextItemNetwork):
     """
 
     def __init__(self, sizes: NetworkSizes) -> None:
-        super().__init__()
-        self.encoder = SequenceEncoder(sizes)
+        super().__init__(SequenceEncoder(sizes))
         self.apply(initialise)
-
-    def encode(self, sequences: Sequences, last: int | None = None) -> Tensor:
-        """States, [batch, seq or last, dim]."""
-        states: Tensor = self.encoder(sequences, last)
-        return states
 
     def answer(self, states: Tensor, domain: int) -> Tensor:  # noqa: ARG002 (other networks answer by domain)
         """The states themselves."""
         return states
 
-    def item_vectors(self) -> Tensor:
-        """The item embedding, [items + 2, dim]."""
-        return self.encoder.item_embedding.weight
-
 
 def bce_loss(positive: Tensor, negative: Tensor) -> Tensor:
-    """-log sigmoid(s+) - log(1 - sigmoid(s-)) per target (equation 6), in a form that does not overflow.
+    """-log sigmoid(s+) - log(1 - sigmoid(s-)) per target (section III-E), in a form that does not overflow.
 
     Args:
         positive: scores of the targets, [target].

@@ -68,6 +68,44 @@ class PerDomainConfig(SASRecConfig):
         return SASRecConfig(**asdict(self))
 
 
+@dataclass(frozen=True)
+class MMoEConfig(BaselineConfig):
+    """One run of MMoE.
+
+    Attributes:
+        experts: that all domains share.
+    """
+
+    experts: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one(self, "experts")
+
+
+@dataclass(frozen=True)
+class PLEConfig(BaselineConfig):
+    """One run of PLE.
+
+    Attributes:
+        shared_experts: that all domains share.
+        domain_experts: of each domain, that no other domain reads.
+    """
+
+    shared_experts: int = 2
+    domain_experts: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one(self, "shared_experts", "domain_experts")
+
+
+def _at_least_one(config: LoopConfig, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise WrongUse(f"{name}: must be at least 1, got {getattr(config, name)}")
+
+
 def sasrec() -> SASRecConfig:
     """SASRec with its original loss."""
     return SASRecConfig(loss="bce", candidates=0)

@@ -29,7 +29,7 @@ def slow(network):
 def states_of(network, rows, slots=9):
     """States at every position of packed histories, a list of [tokens, dim] by row."""
     sequences, places = rows_of([[(history, 0) for history in row] for row in rows], slots, SOS)
-    states = network.encode(sequences)
+    states = network.encoder(sequences)
     return [states[row, place.start : place.stop] for row, place in enumerate(places)]
 
 
@@ -55,20 +55,20 @@ def test_what_stands_in_a_padding_slot_is_never_read(network):
     sequences, _ = rows_of([[([1, 6, 3], 0)], [([], 0)]], 9, SOS)
     real = sequences.segment > 0
     dirty = Sequences(*(torch.where(real, values, 3) for values in sequences[:2]), *sequences[2:])
-    assert_close(network.encode(dirty)[real], network.encode(sequences)[real], **EXACT)
+    assert_close(network.encoder(dirty)[real], network.encoder(sequences)[real], **EXACT)
 
 
 def test_at_slots_answers_in_the_order_of_the_targets(network):
     sequences, _ = rows_of([[([1, 6, 3], 0)], [([2, 9], 0)]], 4, SOS)
     slot = torch.tensor([7, 0, 2, 6])
-    states = network.encode(sequences).flatten(0, 1)
+    states = network.encoder(sequences).flatten(0, 1)
     assert torch.equal(network.at_slots(sequences, slot, [1, 3, 0]), states[slot])
 
 
 def test_at_end_is_the_last_position_for_every_domain(network):
     sequences, _ = rows_of([[(history, 0)] for history in HISTORIES], 9, SOS)
     for domain in range(3):
-        assert_close(network.at_end(sequences, domain), network.encode(sequences)[:, -1], **EXACT)
+        assert_close(network.at_end(sequences, domain), network.encoder(sequences)[:, -1], **EXACT)
 
 
 def test_scores_are_products_with_the_item_embeddings_whose_padding_never_learns():

@@ -20,6 +20,10 @@ def test_the_original_sasrec_has_one_negative_and_the_other_a_softmax():
         ("sasrec-ss", ["loss=bce"], "candidates"),
         ("sasrec-ss", ["loss=hinge"], "loss"),
         ("sasrec-ss", ["epochs=0"], "epochs"),
+        ("mmoe", ["experts=0"], "experts"),
+        ("mmoe", ["candidates=0"], "candidates"),
+        ("ple", ["shared_experts=0"], "shared_experts"),
+        ("ple", ["domain_experts=0"], "domain_experts"),
     ],
 )
 def test_a_value_without_sense_is_refused_by_name(preset, words, field):

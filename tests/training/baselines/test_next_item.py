@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from training.batches import Batches
 from training.cases import contexts
 from training.evaluate import catalogue_of
 from training.loop import Training
-from training.methods import build_objective
+from training.methods import PRESETS, build_objective
 from training.processes import Processes
 
 SIZES = {"A": 5, "B": 6, "C": 4}  # items 1-5, 6-11, 12-15
@@ -96,15 +97,14 @@ def test_rows_of_newest_events_are_no_wider_than_the_longest_needs():
     assert newest_events([histories[2]], max_history=3, items=9).item[:, -1].tolist() == [10]
 
 
-@pytest.mark.parametrize("loss", ["bce", "softmax"])
-def test_the_network_learns_eight_users_by_heart(tmp_path, loss):
+@pytest.mark.parametrize("preset", ["sasrec", "sasrec-ss", "mmoe", "ple"])
+def test_the_network_learns_eight_users_by_heart(tmp_path, preset):
     """Every user has two items of each domain that nobody else has; the second follows from the first."""
     random = np.random.default_rng(0)
     histories = [[int(i) for i in random.permutation([1, 2, 17, 18, 33, 34]) + 2 * user] for user in range(8)]
     dataset = write_dataset(tmp_path / "eight.dataset", {"A": 16, "B": 16, "C": 16}, histories)
-    config = SASRecConfig(
-        dim=16, max_history=6, layers=1, dropout=0.0, learning_rate=0.01, epochs=80, patience=80, seed=1, loss=loss,
-        candidates=512 if loss == "softmax" else 0,
+    config = replace(
+        PRESETS[preset](), dim=16, max_history=6, layers=1, dropout=0.0, learning_rate=0.01, epochs=80, patience=80, seed=1
     )  # fmt: skip
     training = Training(dataset, config, tmp_path, ALONE, lambda _: None)
     training.train()
