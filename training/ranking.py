@@ -74,45 +74,63 @@ def _product(network: SyNCRec, users: torch.Tensor, columns: slice) -> NDArray[n
     return scores
 
 
-def rank_cases(
-    cases: Cases, scorer: Scorer, catalogue: Catalogue, exclude_seen: bool, sampled: int | None = None
-) -> tuple[Ranks, NDArray[np.bool_]]:
-    """Rank of every case's target.
+@dataclass(frozen=True)
+class Scored:
+    """Some cases of one domain and what a scorer gives their candidates.
 
-    A cold target (not in the catalogue) has rank infinity. A user without known events is ranked by popularity, as the
-    service answers.
+    which: numbers of the cases, [batch].
+    domain: of the targets, 0-based.
+    first_item: item index of the first candidate; the others follow.
+    scores: -inf where an item is no candidate, [batch, candidates].
+    target: column of each target, [batch].
+    stood_in: where popularity answered instead of the scorer, [batch].
+    """
+
+    which: Ints
+    domain: int
+    first_item: int
+    scores: NDArray[np.float32]
+    target: Ints
+    stood_in: NDArray[np.bool_]
+
+
+def scored(
+    cases: Cases, scorer: Scorer, catalogue: Catalogue, exclude_seen: bool, whole_catalogue: bool = False
+) -> Iterator[Scored]:
+    """Scores of all cases whose target is known, a batch at a time.
+
+    A user without known events is scored by popularity, as the service answers.
 
     Args:
         cases: what to score.
         scorer: histories -> scores.
         catalogue: of the training data.
         exclude_seen: leave out what the user has had before (but never the target).
-        sampled: rank among so many drawn candidates instead of all; the same draw for every scorer.
-    Returns:
-        ranks, and where popularity stood in, [cases] each.
+        whole_catalogue: the candidates are the items of all domains, with each domain's scores as they are; otherwise those of
+            the target's domain.
     """
-    ranks = np.full(len(cases), np.inf)
-    stood_in = np.zeros(len(cases), dtype=np.bool_)
-    random = np.random.default_rng(0)
-    targets = cases.target
     for which, domain in _batches(cases):
         batch = cases.take(which)
         histories = batch.histories()
-        known = np.array([bool(history.any()) for history in histories])
-        columns = catalogue.columns(domain)
+        domains = range(len(catalogue.items_per_domain)) if whole_catalogue else range(domain, domain + 1)
+        columns = slice(catalogue.columns(domains[0]).start, catalogue.columns(domains[-1]).stop)
+        stood_in = np.array([not history.any() for history in histories])
         scores = np.empty((len(which), columns.stop - columns.start), dtype=np.float32)
-        for chosen, score in ((known, scorer), (~known, catalogue.popular)):
+        for chosen, score in ((~stood_in, scorer), (stood_in, catalogue.popular)):
             if chosen.any():
-                rows = np.flatnonzero(chosen)
-                scores[rows] = score(batch.take(rows), domain)
-        target = targets[which].astype(np.int64) - columns.start
+                _fill(scores, chosen, batch, score, {number: catalogue.columns(number) for number in domains})
+        target = batch.target.astype(np.int64) - columns.start
         if exclude_seen:
             _exclude_seen(scores, histories, target, columns)
-        if sampled is not None:
-            _keep_sample(scores, target, sampled, random)
-        ranks[which] = mid_ranks(scores, target)
-        stood_in[which] = ~known
-    return ranks, stood_in
+        yield Scored(which, domain, columns.start, scores, target, stood_in)
+
+
+def rank_cases(cases: Cases, scorer: Scorer, catalogue: Catalogue, exclude_seen: bool) -> Ranks:
+    """Rank of every case's target in its domain, [cases]; infinity where it is cold (not in the catalogue)."""
+    ranks = np.full(len(cases), np.inf)
+    for batch in scored(cases, scorer, catalogue, exclude_seen):
+        ranks[batch.which] = mid_ranks(batch.scores, batch.target)
+    return ranks
 
 
 def _batches(cases: Cases) -> Iterator[tuple[Ints, int]]:
@@ -125,6 +143,15 @@ def _batches(cases: Cases) -> Iterator[tuple[Ints, int]]:
             yield known[first : first + CASES_PER_BATCH], int(domain) - 1
 
 
+def _fill(
+    scores: NDArray[np.float32], chosen: NDArray[np.bool_], batch: Cases, score: Scorer, columns: dict[int, slice]
+) -> None:
+    """Put the scores of the chosen cases and of the domains' items, which stand in this order, into their places."""
+    some, first = batch.take(np.flatnonzero(chosen)), columns[min(columns)].start
+    for domain, own in columns.items():
+        scores[chosen, own.start - first : own.stop - first] = score(some, domain)
+
+
 def _exclude_seen(scores: NDArray[np.float32], histories: Histories, target: Ints, columns: slice) -> None:
     rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     seen = np.concatenate(histories).astype(np.int64)
@@ -134,11 +161,16 @@ def _exclude_seen(scores: NDArray[np.float32], histories: Histories, target: Int
     scores[np.arange(len(target)), target] = own
 
 
-def _keep_sample(scores: NDArray[np.float32], target: Ints, sampled: int, random: np.random.Generator) -> None:
-    own = scores[np.arange(len(target)), target]
+def drawn_candidates(
+    scores: NDArray[np.float32], target: Ints, drawn: int, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """The scores of the target and of so many other candidates, drawn uniformly; -inf elsewhere, [batch, candidates].
+
+    The same generator state draws the same candidates, whatever their scores.
+    """
     lottery = np.where(np.isneginf(scores), 2.0, random.random(scores.shape))
     lottery[np.arange(len(target)), target] = -1.0
-    if sampled + 1 < scores.shape[1]:
-        bound = np.partition(lottery, sampled, axis=1)[:, sampled]  # the target and the `sampled` lowest draws
-        scores[lottery > bound[:, None]] = -np.inf
-    scores[np.arange(len(target)), target] = own
+    if drawn + 1 >= scores.shape[1]:
+        return scores
+    bound = np.partition(lottery, drawn, axis=1)[:, drawn]  # the target and the `drawn` lowest
+    return np.where(lottery > bound[:, None], np.float32(-np.inf), scores)

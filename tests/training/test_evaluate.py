@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,10 +108,9 @@ def test_it_says_how_it_was_done_and_carries_gap_and_weight(tiny_trained, result
     gap = tiny_trained.objective.gap
     assert [table["lambda"] for table in result["domains"].values()] == gap.average.tolist()
     assert [table["weight"] for table in result["domains"].values()] == gap.weights().tolist()
-    sampled = evaluate(tiny_trained, Protocol(sampled=20, exclude_seen=False))
-    assert "20" in sampled["ranking"]
-    assert sampled["ranking"] != result["ranking"]
-    assert sampled["seen_items"] == "kept"
+    assert result["served"] == "cross"
+    assert result["max_cases"] is None
+    assert evaluate(tiny_trained, Protocol(exclude_seen=False))["seen_items"] == "kept"
 
 
 def test_at_most_so_many_cases_per_domain_are_drawn_the_same_ones_every_time(tiny_trained, result):
@@ -118,6 +118,38 @@ def test_at_most_so_many_cases_per_domain_are_drawn_the_same_ones_every_time(tin
     assert one == other
     for name, table in one["domains"].items():
         assert table["n"] == min(4, result["domains"][name]["n"])
+
+
+def test_every_run_of_a_dataset_is_asked_the_same_cases(tiny_trained):
+    config = replace(tiny_trained.run.config, seed=tiny_trained.run.config.seed + 1)
+    other = replace(tiny_trained, run=replace(tiny_trained.run, config=config))
+    assert evaluate(other, Protocol(max_cases=4)) == evaluate(tiny_trained, Protocol(max_cases=4))
+
+
+def test_sampled_ranking_is_a_further_column(tiny_trained, result):
+    sampled = evaluate(tiny_trained, Protocol(sampled=20))
+    published = sampled.pop("as_published")
+    assert sampled == result
+    assert published["candidates"] == 20
+    assert published["domains"].keys() == result["domains"].keys()
+    for scorer in ("cross", "single", "popularity"):
+        values = published["macro"][scorer]["ndcg@10"]
+        assert values == pytest.approx(np.mean([table[scorer]["ndcg@10"] for table in published["domains"].values()]))
+        assert values > result["macro"][scorer]["ndcg@10"]  # fewer candidates, better ranks: why it is not comparable
+        assert published["domains"]["Toys"][scorer] == result["domains"]["Toys"][scorer]  # all 6 items are drawn
+        assert published["overall"][scorer]["hr@10"] > result["overall"][scorer]["hr@10"]
+
+
+def test_ranking_among_all_items_agrees_with_one_case_at_a_time(tiny_trained):
+    result = evaluate(tiny_trained, Protocol(among="catalogue", exclude_seen=False))
+    cases = slow_cases(tiny_trained.dataset)
+    counts = tiny_trained.dataset.catalogue()["popularity"].to_list()
+    ranks = [mid_rank(counts, target - 1) if target else math.inf for _, target, _ in cases]
+    assert result["overall"]["popularity"] == pytest.approx(slow_metrics(ranks))
+    assert "all domains" in result["ranking"]
+    assert "beyond_accuracy" not in result
+    among_own = evaluate(tiny_trained, Protocol(exclude_seen=False))
+    assert result["overall"]["cross"]["mrr@20"] < among_own["overall"]["cross"]["mrr@20"]
 
 
 def test_evaluating_twice_gives_the_same_numbers(tiny_trained, result):

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from tests.reference.ranks import mid_rank
-from training.metrics import hr_at_k, mid_ranks, mrr_at_k, ndcg_at_k
+from formats.errors import WrongUse
+from tests.reference.ranks import best, mid_rank
+from training.metrics import first_places, hr_at_k, metric_named, mid_ranks, mrr_at_k, ndcg_at_k
 
 
 def ranks(*values):
@@ -67,3 +68,33 @@ def test_nan_is_an_error_wherever_it_stands(column):
 def test_a_target_that_is_no_candidate_is_an_error():
     with pytest.raises(ValueError, match="not among its candidates"):
         mid_ranks(scores([1, -np.inf]), np.array([1]))
+
+
+@pytest.mark.parametrize(("name", "value"), [("hr@5", 1), ("ndcg@5", 0.5), ("mrr@5", 1 / 3), ("ndcg@2", 0)])
+def test_a_metric_by_its_name(name, value):
+    assert metric_named(name)(ranks(3)) == value
+
+
+@pytest.mark.parametrize("name", ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "ndcg@x", "recall@10", "@10", ""])
+def test_an_unknown_metric_is_wrong_use(name):
+    with pytest.raises(WrongUse, match="as in ndcg@10"):
+        metric_named(name)
+
+
+@pytest.mark.parametrize("k", [1, 4, 17, 20])
+def test_first_places_agree_with_sorting_every_row(k):
+    random = np.random.default_rng(1)
+    table = random.integers(0, 6, (80, 17)).astype(np.float32)  # many ties, also across the last place
+    table[random.random(table.shape) < 0.4] = -np.inf
+    for row, found in zip(table.tolist(), first_places(table, k).tolist(), strict=True):
+        candidates = [column for column in range(17) if row[column] != -math.inf]
+        expected = [column for _, column in best(row, candidates, k)]
+        assert found == expected + [-1] * (k - len(expected))
+
+
+def test_equal_scores_list_the_lowest_columns():
+    assert first_places(np.zeros((2, 50), dtype=np.float32), 3).tolist() == [[0, 1, 2]] * 2
+
+
+def test_a_row_without_candidates_has_an_empty_list():
+    assert first_places(scores([-np.inf, -np.inf], [1, -np.inf]), 2).tolist() == [[-1, -1], [0, -1]]

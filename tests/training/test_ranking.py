@@ -8,62 +8,27 @@ import training.ranking
 from formats.history import encode_histories
 from model.config import SyNCRecConfig
 from model.syncrec import build_syncrec
+from tests.reference.cases import (
+    CATALOGUE,
+    FIRST,
+    SIZES,
+    by_history,
+    cases_of,
+    constant,
+    domain_of,
+    falling,
+    random_cases,
+)
 from tests.reference.network import SlowNetwork, lively
 from tests.reference.ranks import mid_rank
-from training.cases import Cases
-from training.ranking import Catalogue, cross_scorer, rank_cases, single_scorer
-
-SIZES = (5, 12, 3)  # items 1-5, 6-17, 18-20
-FIRST = (1, 6, 18)
-CATALOGUE = Catalogue(SIZES, np.array([0, 9, 7, 7, 5, 1, *range(12, 0, -1), 3, 3, 2], dtype=np.float32))
-
-
-def domain_of(item):
-    return sum(item >= first for first in FIRST)  # from 1
-
-
-def cases_of(*given):
-    """(history, target) or, for a cold target, (history, 0, its domain)."""
-    events, domains, start, position = [], [], [], []
-    for history, target, *domain in given:
-        start.append(len(events))
-        events += [*history, target]
-        domains += [*(domain_of(item) if item else 1 for item in history), *(domain or [domain_of(target)])]
-        position.append(len(events) - 1)
-    return Cases(
-        item_index=np.array(events, dtype=np.int32),
-        domain=np.array(domains, dtype=np.int16),
-        timestamp=np.arange(len(events)),
-        user_offsets=np.array([*start, len(events)]),
-        user=np.arange(len(given)),
-        start=np.array(start),
-        position=np.array(position),
-    )
-
-
-def random_cases(count, seed=0):
-    random = np.random.default_rng(seed)
-    return cases_of(
-        *((random.integers(1, 21, random.integers(1, 9)).tolist(), int(random.integers(1, 21))) for _ in range(count))
-    )
-
-
-def by_history(cases, domain):
-    """A scorer with many ties that depends on the whole history."""
-    columns = CATALOGUE.columns(domain)
-    items = np.arange(columns.start, columns.stop)
-    return np.stack([(items * (1 + h.sum()) + len(h)) % 4 for h in cases.histories()]).astype(np.float32)
-
-
-def constant(cases, domain):
-    columns = CATALOGUE.columns(domain)
-    return np.zeros((len(cases), columns.stop - columns.start), dtype=np.float32)
+from training.metrics import mid_ranks
+from training.ranking import cross_scorer, drawn_candidates, rank_cases, scored, single_scorer
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
 def test_ranks_agree_with_a_loop_over_cases_and_candidates(exclude_seen):
     cases = random_cases(80)
-    ranks, stood_in = rank_cases(cases, by_history, CATALOGUE, exclude_seen)
+    ranks = rank_cases(cases, by_history, CATALOGUE, exclude_seen)
     for case in range(80):
         history, target = cases.history(case), int(cases.target[case])
         domain = domain_of(target) - 1
@@ -75,22 +40,20 @@ def test_ranks_agree_with_a_loop_over_cases_and_candidates(exclude_seen):
                 for place, score in enumerate(row)
             ]
         assert ranks[case] == mid_rank(row, target - first)
-    assert not stood_in.any()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize("sampled", [None, 4])
-def test_the_number_of_cases_scored_at_once_changes_nothing(monkeypatch, size, sampled):
+def test_the_number_of_cases_scored_at_once_changes_nothing(monkeypatch, size):
     cases = random_cases(40)
-    whole, _ = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True, sampled=sampled)
+    whole = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True)
     monkeypatch.setattr(training.ranking, "CASES_PER_BATCH", size)
-    parts, _ = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True, sampled=sampled)
+    parts = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True)
     np.testing.assert_array_equal(parts, whole)
 
 
 def test_a_constant_scorer_gets_the_rank_of_chance():
     cases = cases_of(([1], 3), ([1], 10), ([1], 18))
-    ranks, _ = rank_cases(cases, constant, CATALOGUE, exclude_seen=False)
+    ranks = rank_cases(cases, constant, CATALOGUE, exclude_seen=False)
     assert ranks.tolist() == [1 + (size - 1) / 2 for size in SIZES]
 
 
@@ -113,16 +76,10 @@ def test_nan_scores_are_an_error():
         rank_cases(cases_of(([1], 3)), broken, CATALOGUE, exclude_seen=True)
 
 
-def falling(cases, domain):
-    """The lower the item, the better."""
-    columns = CATALOGUE.columns(domain)
-    return np.tile(-np.arange(columns.start, columns.stop, dtype=np.float32), (len(cases), 1))
-
-
 def test_seen_items_of_the_domain_are_left_out_but_never_the_target():
     cases = cases_of(([6, 7, 1, 8, 7, 0], 9), ([6, 9, 9], 9), ([1, 2], 9))
-    kept, _ = rank_cases(cases, falling, CATALOGUE, exclude_seen=False)
-    left_out, _ = rank_cases(cases, falling, CATALOGUE, exclude_seen=True)
+    kept = rank_cases(cases, falling, CATALOGUE, exclude_seen=False)
+    left_out = rank_cases(cases, falling, CATALOGUE, exclude_seen=True)
     assert kept.tolist() == [4, 4, 4]
     assert left_out.tolist() == [4 - 3, 4 - 1, 4]
 
@@ -131,15 +88,20 @@ def test_a_cold_target_is_a_miss_and_is_not_scored():
     def refuse(cases, domain):
         raise AssertionError
 
-    ranks, stood_in = rank_cases(cases_of(([1], 0, 2), ([], 0, 1)), refuse, CATALOGUE, exclude_seen=True)
+    ranks = rank_cases(cases_of(([1], 0, 2), ([], 0, 1)), refuse, CATALOGUE, exclude_seen=True)
     assert np.isposinf(ranks).all()
-    assert not stood_in.any()
 
 
 def test_popularity_stands_in_for_users_without_a_known_event():
     cases = cases_of(([], 7), ([0, 0], 7), ([6], 7), ([0, 6], 7))
-    ranks, stood_in = rank_cases(cases, constant, CATALOGUE, exclude_seen=True)
-    assert stood_in.tolist() == [True, True, False, False]
+    (batch,) = scored(cases, constant, CATALOGUE, exclude_seen=True)
+    assert dict(zip(batch.which.tolist(), batch.stood_in.tolist(), strict=True)) == {
+        0: True,
+        1: True,
+        2: False,
+        3: False,
+    }
+    ranks = rank_cases(cases, constant, CATALOGUE, exclude_seen=True)
     # 7 is the second most popular of its domain; the others are ranked by chance among what is not seen.
     assert ranks.tolist() == [2, 2, 1 + 10 / 2, 1 + 10 / 2]
 
@@ -149,57 +111,58 @@ def test_the_popularity_scorer_is_the_training_popularity_of_the_domain():
     np.testing.assert_array_equal(CATALOGUE.popular(cases_of(([], 18)), 2), [[3, 3, 2]])
 
 
-@pytest.mark.parametrize("sampled", [1, 4, 11, 50])
-def test_sampled_ranks_are_repeatable_and_between_one_and_one_more_than_drawn(sampled):
+def test_with_the_whole_catalogue_the_items_of_all_domains_are_candidates_with_their_own_scores():
     cases = random_cases(60)
-    first, _ = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True, sampled=sampled)
-    again, _ = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True, sampled=sampled)
-    np.testing.assert_array_equal(first, again)
-    assert (first >= 1).all()
-    assert (first <= sampled + 1).all()
+    found = {}
+    for batch in scored(cases, by_history, CATALOGUE, exclude_seen=False, whole_catalogue=True):
+        assert batch.first_item == 1
+        ranks = mid_ranks(batch.scores, batch.target)
+        found.update(zip(batch.which.tolist(), zip(batch.scores, ranks, strict=True), strict=True))
+    for case in range(60):
+        row = np.concatenate([by_history(cases.take([case]), domain)[0] for domain in range(3)])
+        np.testing.assert_array_equal(found[case][0], row)
+        assert found[case][1] == mid_rank(row.tolist(), int(cases.target[case]) - 1)
 
 
-def test_exactly_so_many_candidates_are_drawn():
-    """With equal scores the rank is 1 + N/2, whatever is drawn."""
-    ranks, _ = rank_cases(cases_of(*[([1], 10)] * 20), constant, CATALOGUE, exclude_seen=True, sampled=4)
-    assert ranks.tolist() == [1 + 4 / 2] * 20
+def test_in_the_whole_catalogue_seen_items_of_all_domains_are_left_out():
+    (batch,) = scored(cases_of(([1, 7, 18, 0], 7)), falling, CATALOGUE, exclude_seen=True, whole_catalogue=True)
+    assert np.flatnonzero(np.isneginf(batch.scores[0])).tolist() == [1 - 1, 18 - 1]  # 7 is the target
 
 
-def test_seen_items_are_not_drawn():
-    cases = cases_of(([6, 7, 8, 9, 10, 11, 12], 17))  # 13 to 16 are left beside the target
-    ranks, _ = rank_cases(cases, falling, CATALOGUE, exclude_seen=True, sampled=11)
-    assert ranks.tolist() == [1 + 4]
+def test_in_the_whole_catalogue_popularity_of_all_domains_stands_in():
+    (batch,) = scored(cases_of(([0], 7)), constant, CATALOGUE, exclude_seen=True, whole_catalogue=True)
+    np.testing.assert_array_equal(batch.scores[0], CATALOGUE.popularity[1:])
 
 
-def test_sampling_as_many_as_there_are_is_full_ranking():
-    cases = random_cases(60)
-    full, _ = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True)
-    sampled, _ = rank_cases(cases, by_history, CATALOGUE, exclude_seen=True, sampled=100)
-    np.testing.assert_array_equal(full, sampled)
+ROW = np.array([[5, 3, 9, 1, 3, -np.inf, 7, 2]], dtype=np.float32)
 
 
-def test_candidates_are_drawn_uniformly_and_the_same_for_every_scorer():
-    cases = cases_of(*[([1], 6)] * 600)
+def drawn(scores, target, count, seed=0):
+    return drawn_candidates(scores, np.array(target), count, np.random.default_rng(seed))
 
-    def rising(cases, domain):
-        return -falling(cases, domain)
 
-    above, _ = rank_cases(cases, rising, CATALOGUE, exclude_seen=False, sampled=1)
-    assert (above == 2).all()  # the target is the lowest item: whatever is drawn is better
-    drawn = []
-    for item in range(7, 18):  # who was drawn? the item that alone beats the target
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_drawn_are_the_target_and_exactly_so_many_others_that_are_candidates(count):
+    scores = np.repeat(ROW, 50, axis=0)
+    found = drawn(scores, [3] * 50, count)
+    kept = ~np.isneginf(found)
+    assert (kept.sum(axis=1) == 1 + count).all()
+    assert kept[:, 3].all()
+    np.testing.assert_array_equal(found[kept], scores[kept])
 
-        def only(cases, domain, item=item):
-            scores = constant(cases, domain)
-            scores[:, item - 6] = 1
-            scores[:, 0] = 0.5
-            return scores
 
-        ranks, _ = rank_cases(cases, only, CATALOGUE, exclude_seen=False, sampled=1)
-        drawn.append(ranks == 2)
-    assert (np.sum(drawn, axis=0) == 1).all()  # one and the same draw, seen by eleven scorers
-    counts = np.sum(drawn, axis=1)
-    expected, deviation = 600 / 11, math.sqrt(600 * (1 / 11) * (10 / 11))
+@pytest.mark.parametrize("count", [6, 7, 100])
+def test_drawing_as_many_as_there_are_keeps_all(count):
+    np.testing.assert_array_equal(drawn(ROW, [3], count), ROW)
+
+
+def test_candidates_are_drawn_uniformly_and_the_same_whatever_the_scores():
+    rows, items = 3000, 8
+    one = drawn(np.zeros((rows, items), dtype=np.float32), [2] * rows, 3)
+    other = drawn(np.random.default_rng(1).random((rows, items), dtype=np.float32), [2] * rows, 3)
+    np.testing.assert_array_equal(np.isneginf(one), np.isneginf(other))
+    counts = np.delete((~np.isneginf(one)).sum(axis=0), 2)
+    expected, deviation = rows * 3 / 7, math.sqrt(rows * (3 / 7) * (4 / 7))
     assert (np.abs(counts - expected) < 4 * deviation).all()
 
 
@@ -260,7 +223,7 @@ def test_scorers_read_what_encode_histories_gives(network):
 
 def test_the_networks_ranks_do_not_depend_on_the_batch(network, monkeypatch):
     cases, scorer = random_cases(40), cross_scorer(network, CATALOGUE, MAX_HISTORY)
-    whole, _ = rank_cases(cases, scorer, CATALOGUE, exclude_seen=True)
+    whole = rank_cases(cases, scorer, CATALOGUE, exclude_seen=True)
     monkeypatch.setattr(training.ranking, "CASES_PER_BATCH", 1)
-    alone, _ = rank_cases(cases, scorer, CATALOGUE, exclude_seen=True)
+    alone = rank_cases(cases, scorer, CATALOGUE, exclude_seen=True)
     np.testing.assert_array_equal(whole, alone)
