@@ -22,7 +22,7 @@ class Answers:
     sampled_ranks: among the drawn candidates, [cases]; None if none were drawn.
     stood_in: where popularity answered, because the user has no known event, [cases].
     first: item indices of the first places, best first; 0 where there are fewer candidates or no scores, [cases, PLACES].
-    confidence: probability of the first place (softmax), NaN where the scorer gave no scores, [cases].
+    confidence: probability of the first place, NaN where the scorer gave no scores, [cases].
     right: probability that the first place is the target, NaN as before, [cases].
     """
 
@@ -58,20 +58,22 @@ def answer(
         right=np.full(n, np.nan),
     )
     random = np.random.default_rng(0)
+    # A scorer of probabilities has the attribute `shares`; those of others are logits.
+    shares = bool(getattr(scorer, "shares", False))
     for batch in scored(cases, scorer, catalogue, exclude_seen, whole_catalogue):
-        _record(found, batch)
+        _record(found, batch, shares)
         if sampled is not None and found.sampled_ranks is not None:
             candidates = drawn_candidates(batch.scores, batch.target, sampled, random)
             found.sampled_ranks[batch.which] = mid_ranks(candidates, batch.target)
     return found
 
 
-def _record(found: Answers, batch: Scored) -> None:
+def _record(found: Answers, batch: Scored, shares: bool) -> None:
     ranks = mid_ranks(batch.scores, batch.target)
     found.ranks[batch.which] = ranks
     found.stood_in[batch.which] = batch.stood_in
     columns = first_places(batch.scores, PLACES)
     found.first[batch.which] = np.where(columns < 0, 0, columns + batch.first_item)
     own = ~batch.stood_in
-    found.confidence[batch.which[own]] = confidence(batch.scores)[own]
+    found.confidence[batch.which[own]] = confidence(batch.scores, shares)[own]
     found.right[batch.which[own]] = first_is_right(batch.scores, batch.target, ranks)[own]

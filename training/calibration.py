@@ -1,4 +1,4 @@
-"""Whether a scorer's softmax says how often its first place is right."""
+"""Whether the probability that a scorer gives its first place says how often that place is right."""
 
 from typing import Final
 
@@ -13,16 +13,22 @@ Floats = NDArray[np.float64]
 BINS: Final = 15
 
 
-def confidence(scores: NDArray[np.float32]) -> Floats:
-    """Probability of the first place by a softmax over the candidates: exp(max) / sum of exp.
+def confidence(scores: NDArray[np.float32], shares: bool) -> Floats:
+    """Probability of the first place among the candidates.
 
     Args:
-        scores: logits, -inf where an item is no candidate, [cases, candidates].
+        scores: -inf where an item is no candidate, [cases, candidates].
+        shares: whether they are probabilities up to a factor, none below 0: max / sum. Otherwise they are logits, and it is
+            that of their softmax: exp(max) / sum of exp.
     Returns:
-        [cases].
+        [cases]. Shares that are all 0 make all candidates equally probable.
     """
-    logits = torch.from_numpy(scores)
-    return (logits.amax(1) - logits.logsumexp(1)).double().exp().numpy()
+    if not shares:
+        logits = torch.from_numpy(scores)
+        return (logits.amax(1) - logits.logsumexp(1)).double().exp().numpy()
+    candidates = np.count_nonzero(scores >= 0, axis=1)
+    total = np.maximum(scores, 0).sum(axis=1, dtype=np.float64)
+    return np.where(total > 0, scores.max(axis=1) / np.where(total > 0, total, 1), 1 / candidates)
 
 
 def first_is_right(scores: NDArray[np.float32], target: NDArray[np.int64], ranks: Ranks) -> Floats:
