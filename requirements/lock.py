@@ -1,7 +1,7 @@
 """Write the locks anew: one hashed, universal requirements file per way to install, without registry addresses.
 
-torch stays outside (requirements/torch.txt); what it needs and every machine can share is inside, so that installing
-torch afterwards adds nothing else where a CPU build is found.
+torch stays outside (requirements/torch.txt), whoever asks for it; what it needs and every machine can share is inside, so
+that installing torch afterwards adds nothing else where a CPU build is found.
 """
 
 import subprocess
@@ -42,6 +42,7 @@ def main() -> None:
     for name, extras in LOCKS.items():
         command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
         command += ["--no-header", "--no-annotate", "-", "--output-file", str(HERE / f"{name}.txt")]
+        command += ["--override", str(HERE / "overrides.in"), "--no-emit-package", "torch"]
         subprocess.run(command, input="\n".join(requirements_of(extras)), text=True, check=True)
     print(f"wrote {', '.join(f'{name}.txt' for name in LOCKS)}", file=sys.stderr)
 

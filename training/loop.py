@@ -179,6 +179,7 @@ class Training:
         losses.share.backward()
         self.processes.sum_gradients(self.objective)
         self.optimizer.step()
+        self.objective.after_step(batch, self.processes)
         return losses
 
     def _validated(self) -> float:

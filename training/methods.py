@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from formats.errors import WorkFailed
@@ -13,17 +14,25 @@ from model.baselines.sasrec import SASRec
 from model.losses import MutualInformation
 from model.syncrec import build_syncrec
 from training.baselines.config import (
+    FamoConfig,
     MMoEConfig,
+    PCGradConfig,
     PerDomainConfig,
     PLEConfig,
     SASRecConfig,
+    ShapleyConfig,
+    StaticConfig,
     sasrec,
     sasrec_per_domain,
     sasrec_softmax,
     sasrec_softmax_per_domain,
 )
+from training.baselines.cooperative_game import ShapleyObjective
+from training.baselines.famo import FamoObjective
+from training.baselines.gradient_surgery import PCGradObjective
 from training.baselines.next_item import TARGET_LOSSES, NextItemObjective
 from training.baselines.per_domain import PerDomainObjective
+from training.baselines.static import StaticObjective
 from training.config import LoopConfig, TrainingConfig, default, paper
 from training.configured import changed
 from training.dataset import Dataset
@@ -71,10 +80,35 @@ def _ple(config: PLEConfig, dataset: Dataset) -> NextItemObjective:
     return NextItemObjective(network, next_item_losses, config.max_history)
 
 
+def _static(config: StaticConfig, dataset: Dataset) -> StaticObjective:
+    network = SASRec(config.network(dataset.items_per_domain))
+    events = np.bincount(dataset.train.domain, minlength=1 + len(dataset.domains))[1:].tolist()
+    return StaticObjective(network, config.max_history, events, config.exponent)
+
+
+def _famo(config: FamoConfig, dataset: Dataset) -> FamoObjective:
+    network = SASRec(config.network(dataset.items_per_domain))
+    return FamoObjective(network, config.max_history, len(dataset.domains), config.weight_rate, config.weight_decay)
+
+
+def _pcgrad(config: PCGradConfig, dataset: Dataset) -> PCGradObjective:
+    return PCGradObjective(SASRec(config.network(dataset.items_per_domain)), config.max_history)
+
+
+def _shapley(config: ShapleyConfig, dataset: Dataset) -> ShapleyObjective:
+    network = SASRec(config.network(dataset.items_per_domain))
+    correction = config.correction(len(dataset.domains))
+    return ShapleyObjective(network, config.max_history, dataset.items_per_domain, correction, config.every_steps)
+
+
 METHODS = {
     "syncrec": Method(TrainingConfig, _syncrec),
     "sasrec": Method(SASRecConfig, _sasrec),
     "sasrec-per-domain": Method(PerDomainConfig, _per_domain),
+    "sasrec-static": Method(StaticConfig, _static),
+    "sasrec-famo": Method(FamoConfig, _famo),
+    "sasrec-pcgrad": Method(PCGradConfig, _pcgrad),
+    "sasrec-shapley": Method(ShapleyConfig, _shapley),
     "mmoe": Method(MMoEConfig, _mmoe),
     "ple": Method(PLEConfig, _ple),
 }
@@ -86,6 +120,10 @@ PRESETS: dict[str, Callable[[], LoopConfig]] = {
     "sasrec-ss": sasrec_softmax,
     "sasrec-per-domain": sasrec_per_domain,
     "sasrec-ss-per-domain": sasrec_softmax_per_domain,
+    "sasrec-static": StaticConfig,
+    "sasrec-famo": FamoConfig,
+    "sasrec-pcgrad": PCGradConfig,
+    "sasrec-shapley": ShapleyConfig,
     "mmoe": MMoEConfig,
     "ple": PLEConfig,
 }

@@ -37,6 +37,9 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch, processes: Processes) -> StepLosses:
         """Losses of one global batch, of which `batch` is this process's share."""
 
+    def after_step(self, batch: Batch, processes: Processes) -> None:
+        """Learn from what the step that the losses of this batch led to has changed."""
+
     @abstractmethod
     def scorers(self, catalogue: Catalogue) -> dict[str, Scorer]:
         """What the network can rank by; the first is what it serves and what validation goes by."""

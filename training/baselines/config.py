@@ -1,9 +1,14 @@
 """Everything that a training of a baseline can be told."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from formats.errors import WrongUse
 from model.baselines.sizes import NetworkSizes
+from model.negative_transfer import NegativeTransferGap
+from training.baselines.cooperative_game import MOST_DOMAINS
 from training.config import LoopConfig
 
 
@@ -25,7 +30,7 @@ class BaselineConfig(LoopConfig):
         Raises:
             WrongUse: they contradict each other.
         """
-        try:
+        with _as_wrong_use():
             return NetworkSizes(
                 items_per_domain=items_per_domain,
                 max_history=self.max_history,
@@ -35,8 +40,6 @@ class BaselineConfig(LoopConfig):
                 dropout=self.dropout,
                 attention_dropout=self.attention_dropout,
             )
-        except ValueError as error:
-            raise WrongUse(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,89 @@ class PerDomainConfig(SASRecConfig):
 
 
 @dataclass(frozen=True)
+class StaticConfig(BaselineConfig):
+    """One run of SASRec with a softmax, domains weighted by their sizes.
+
+    Attributes:
+        exponent: a in w_d proportional to n_d^a: 0 is every domain the same, 1 every event.
+    """
+
+    exponent: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.exponent):
+            raise WrongUse(f"exponent: must be a number, got {self.exponent}")
+
+
+@dataclass(frozen=True)
+class FamoConfig(BaselineConfig):
+    """One run of SASRec with a softmax, domains weighted by FAMO.
+
+    Attributes:
+        weight_rate: learning rate of the weights.
+        weight_decay: pulls the weights back to equal ones.
+    """
+
+    weight_rate: float = 0.025
+    weight_decay: float = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.weight_rate < math.inf:
+            raise WrongUse(f"weight_rate: must be above 0, got {self.weight_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise WrongUse(f"weight_decay: must be at least 0, got {self.weight_decay}")
+
+
+@dataclass(frozen=True)
+class PCGradConfig(BaselineConfig):
+    """One run of SASRec with a softmax, conflicting gradients of domains projected by PCGrad."""
+
+
+@dataclass(frozen=True)
+class ShapleyConfig(BaselineConfig):
+    """One run of SASRec with a softmax, domains weighted by what they contribute to others.
+
+    Attributes:
+        every_steps: contributions are measured every so many steps, by 2^D passes over the batch.
+        gap_momentum, temperature, weight_floor: of the running mean of the contributions and of the weights made of it; see
+            `training.config.TrainingConfig`.
+    """
+
+    every_steps: int = 10
+    gap_momentum: float = 0.9
+    temperature: float = 1.0
+    weight_floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one(self, "every_steps")
+        self.correction(1)
+
+    def correction(self, domains: int) -> NegativeTransferGap:
+        """What makes weights of so many domains' contributions.
+
+        Raises:
+            WrongUse: the weights would make no sense.
+        """
+        with _as_wrong_use():
+            return NegativeTransferGap(domains, self.gap_momentum, self.temperature, self.weight_floor)
+
+    def network(self, items_per_domain: tuple[int, ...]) -> NetworkSizes:
+        """The sizes of the network for this catalogue.
+
+        Raises:
+            WrongUse: they contradict each other, or the domains have too many coalitions.
+        """
+        if len(items_per_domain) > MOST_DOMAINS:
+            raise WrongUse(
+                f"Shapley values are exact here, over at most {MOST_DOMAINS} domains; the dataset has {len(items_per_domain)}"
+            )
+        return super().network(items_per_domain)
+
+
+@dataclass(frozen=True)
 class MMoEConfig(BaselineConfig):
     """One run of MMoE.
 
@@ -98,6 +184,14 @@ class PLEConfig(BaselineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least_one(self, "shared_experts", "domain_experts")
+
+
+@contextmanager
+def _as_wrong_use() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise WrongUse(str(error)) from error
 
 
 def _at_least_one(config: LoopConfig, *names: str) -> None:
