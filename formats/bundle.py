@@ -3,7 +3,7 @@
     <model_version>/
         manifest.json    Manifest below
         ranker.onnx      encoded history -> top-k items per domain
-        items.parquet    item_index, item_id, domain, popularity, optional title and category
+        items.parquet    item_index, item_id, domain, popularity, optional recent_*d, title and category
         warmup.jsonl     real requests, one WarmupRequest a line, with the answers that the checkpoint gives
         README.md        model card
 
@@ -19,7 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from formats.errors import WorkFailed
@@ -40,14 +42,16 @@ class TensorSpec(BaseModel):
     shape: tuple[int | str, ...]
 
 
-def graph_inputs(domains: int, slots: int) -> tuple[TensorSpec, ...]:
-    """What every ranker reads.
+def graph_inputs(domains: int, slots: int, recent: tuple[int, int] = (0, 0)) -> tuple[TensorSpec, ...]:
+    """What a ranker reads.
 
     history: encoded by `formats.history.encode_histories`.
     exclude: item indices that must not be answered, 0 = none.
     restricted: whether only `include` may be answered in this domain.
     include: item indices that may be answered in restricted domains, 0 = none. `exclude` wins over `include`.
     k: items per domain, 1 to MAX_K.
+    recent: only if the mixture counts recent events, of this shape, [half-lives, items + 2]: how often each item was chosen
+        lately, an event losing half its weight in each row's half-life; one for the whole batch.
     """
     return (
         TensorSpec(name="history", dtype="int32", shape=("batch", slots)),
@@ -55,7 +59,13 @@ def graph_inputs(domains: int, slots: int) -> tuple[TensorSpec, ...]:
         TensorSpec(name="restricted", dtype="bool", shape=("batch", domains)),
         TensorSpec(name="include", dtype="int32", shape=("batch", "included")),
         TensorSpec(name="k", dtype="int64", shape=()),
+        *([TensorSpec(name="recent", dtype="float32", shape=recent)] if recent[0] else []),
     )
+
+
+def recent_column(half_life_days: float) -> str:
+    """The column of items.parquet with the decayed counts of events at the time of the export, and that member's name."""
+    return f"recent_{half_life_days:g}d"
 
 
 def graph_outputs(domains: int) -> tuple[TensorSpec, ...]:
@@ -79,7 +89,10 @@ class Manifest(BaseModel):
     dim: int = Field(ge=1)
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    mixture: dict[str, dict[str, float]] | None = None
+    mixture: dict[str, dict[str, float]] | None = Field(default=None, description="domain -> member -> weight")
+    recent_half_lives_days: tuple[float, ...] = Field(
+        default=(), description="of the rows of the graph's input `recent`"
+    )
     training_config: dict[str, Any]
     dataset_fingerprint: str
     evaluation: dict[str, Any]
@@ -118,6 +131,15 @@ class Bundle:
     def items(self) -> pl.DataFrame:
         """The catalogue in order of item_index, which starts at 1."""
         return pl.read_parquet(self.path / ITEMS)
+
+    def recent(self) -> NDArray[np.float32]:
+        """The graph's input `recent` as it was at the export, [half-lives, items + 2]; no rows if it reads none."""
+        items = self.items()
+        columns = [items[recent_column(days)].to_numpy() for days in self.manifest.recent_half_lives_days]
+        rows = np.zeros((len(columns), self.manifest.items + 2), dtype=np.float32)
+        if columns:
+            rows[:, 1:-1] = columns
+        return rows
 
     def warmup(self) -> list[WarmupRequest]:
         """The recorded requests."""
@@ -165,7 +187,7 @@ def read_bundle(path: Path) -> Bundle:
         if sha256_of(path / name) != checksum:
             raise WorkFailed(f"{path / name}: SHA-256 differs from {MANIFEST}: the file was changed or damaged")
     for field, wanted in (
-        ("inputs", graph_inputs(len(manifest.domains), manifest.max_history + 1)),
+        ("inputs", _inputs(manifest)),
         ("outputs", graph_outputs(len(manifest.domains))),
     ):
         if getattr(manifest, field) != wanted:
@@ -215,10 +237,16 @@ def _is_sealed(text: bytes, digest: object) -> bool:
     return hashlib.sha256(text.replace(digest.encode(), b"", 1)).hexdigest() == digest
 
 
+def _inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    recent = (len(manifest.recent_half_lives_days), manifest.items + 2)
+    return graph_inputs(len(manifest.domains), manifest.max_history + 1, recent)
+
+
 def _check_items(bundle: Bundle) -> None:
     file, manifest = bundle.path / ITEMS, bundle.manifest
     items = bundle.items()
-    for column in ("item_index", "item_id", "domain", "popularity"):
+    recent = map(recent_column, manifest.recent_half_lives_days)
+    for column in ("item_index", "item_id", "domain", "popularity", *recent):
         if column not in items.columns:
             raise WorkFailed(f"{file}: {column}: column is missing")
     wanted = pl.Series(

@@ -1,4 +1,4 @@
-"""The CDSR path with top-k per domain: exactly the graph that is exported."""
+"""Scores -> the best items of every domain; and the CDSR path with it, exactly as `paper` exports it."""
 
 from itertools import accumulate, pairwise
 from typing import cast
@@ -10,28 +10,21 @@ from torch.nn import functional as F
 from model.syncrec import SyNCRec
 
 
-class Ranker(nn.Module):
-    """Encoded histories -> the best items of every domain, filters included.
+class TopK(nn.Module):
+    """The best items of every domain, filters included."""
 
-    SDSR's gates, towers and the matrix of SC-MIM are not part of it.
-    """
-
-    def __init__(self, network: SyNCRec, items_per_domain: tuple[int, ...], max_k: int) -> None:
+    def __init__(self, items_per_domain: tuple[int, ...], max_k: int) -> None:
         super().__init__()
-        self.network = network
         self.max_k = max_k
-        self.no_bias: Tensor
-        self.register_buffer("no_bias", torch.zeros(network.items + 2), persistent=False)
-        ends = list(accumulate(items_per_domain, initial=1))
-        self.columns = list(pairwise(ends))  # [first, end) of every domain
+        self.columns = list(pairwise(accumulate(items_per_domain, initial=1)))  # [first, end) of every domain
 
     def forward(
-        self, history: Tensor, exclude: Tensor, restricted: Tensor, include: Tensor, k: Tensor
+        self, scores: Tensor, exclude: Tensor, restricted: Tensor, include: Tensor, k: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Top-k per domain.
 
         Args:
-            history: `formats.history.encode_histories`, [batch, slots].
+            scores: of padding, all items and SOS, [batch, items + 2].
             exclude: item indices that must not be answered, 0 = none, [batch, excluded].
             restricted: whether only `include` may be answered in a domain, [batch, domain].
             include: item indices that may be answered in restricted domains, 0 = none, [batch, included].
@@ -43,8 +36,6 @@ class Ranker(nn.Module):
         # The exporter needs these to know the size of what TopK returns.
         torch._check(places >= 1)  # noqa: SLF001
         torch._check(places <= self.max_k)  # noqa: SLF001
-        # The whole table, SOS included, and a bias: so the exporter keeps one table for look-up and scoring (Gemm, transB).
-        scores = F.linear(self.network.cross_next(history), self.network.item_vectors(), self.no_bias)
         closed = torch.cat(
             [restricted[:, :1]]
             + [
@@ -68,3 +59,30 @@ class Ranker(nn.Module):
         best, column = scores.topk(places, dim=1)
         index = torch.where(best == float("-inf"), 0, column + first)
         return best, index.int()
+
+
+class Ranker(nn.Module):
+    """Encoded histories -> the best items of every domain by CDSR.
+
+    SDSR's gates, towers and the matrix of SC-MIM are not part of it.
+    """
+
+    def __init__(self, network: SyNCRec, items_per_domain: tuple[int, ...], max_k: int) -> None:
+        super().__init__()
+        self.network = network
+        self.top: TopK = TopK(items_per_domain, max_k)
+        self.no_bias: Tensor
+        self.register_buffer("no_bias", torch.zeros(network.items + 2), persistent=False)
+
+    def forward(
+        self, history: Tensor, exclude: Tensor, restricted: Tensor, include: Tensor, k: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Top-k per domain; results and further arguments as in `TopK`.
+
+        Args:
+            history: `formats.history.encode_histories`, [batch, slots].
+        """
+        # The whole table, SOS included, and a bias: so the exporter keeps one table for look-up and scoring (Gemm, transB).
+        scores = F.linear(self.network.cross_next(history), self.network.item_vectors(), self.no_bias)
+        best: tuple[Tensor, Tensor] = self.top(scores, exclude, restricted, include, k)
+        return best

@@ -6,6 +6,7 @@ Both read one embedding and all experts; `acmoe.py` says who learns what.
 Dimensions: batch = rows; seq = slots of a row; dim = r; target = the targets of a batch, sorted by domain.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -109,6 +110,36 @@ class SyNCRec(nn.Module):
         mixed = self.acmoe.single(self.embed(sequences), attend, sequences.domain, last=1)
         out: Tensor = self.single_towers[domain](mixed[:, -1])
         return out
+
+    def singles_next(self, history: Tensor, domains: Sequence[int]) -> Tensor:
+        """`single_next` for several domains in one pass, from mixed histories: SOS and own events of each, one segment each.
+
+        Args:
+            history: `formats.history.encode_histories`, [batch, slots].
+            domains: 0-based, ascending.
+        Returns:
+            [batch, domains asked for, dim].
+        """
+        asked = torch.tensor(domains)
+        history = history.long()
+        own = self.item_domain[history].unsqueeze(-1) == asked + 1  # [batch, slots, asked]
+        number = (own * torch.arange(1, len(domains) + 1)).sum(-1)  # segment of each event; 0: of no domain asked for
+        place = (own.long().cumsum(1) * own).sum(-1)
+        leading = torch.arange(1, len(domains) + 1).expand(history.shape[0], -1)
+        segment = torch.cat([leading, number], dim=1)
+        item = torch.cat([torch.full_like(leading, self.items + 1), history * (number > 0)], dim=1)
+        sequences = Sequences(
+            item=item,
+            position=torch.cat([torch.zeros_like(leading), place], dim=1),
+            segment=segment,
+            domain=F.pad(asked, (1, 0))[segment],
+        )
+        mixed = self.acmoe.single(self.embed(sequences), may_attend(segment), sequences.domain)
+        slots = torch.arange(segment.shape[1])
+        last = ((segment.unsqueeze(-1) == leading[:1]) * slots[:, None]).amax(1)  # [batch, asked]
+        newest = mixed.gather(1, last.unsqueeze(-1).expand(-1, -1, mixed.shape[-1]))
+        towers = [self.single_towers[domain](newest[:, number]) for number, domain in enumerate(domains)]
+        return torch.stack(towers, dim=1)
 
     def cross_next(self, history: Tensor) -> Tensor:
         """CDSR's representation of users after their last event; the path that is exported.

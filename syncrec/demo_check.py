@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from formats.bundle import MAX_K, newest_bundle
-from model.ranker import Ranker
+from formats.bundle import newest_bundle
 from syncrec.demo_answer import Household, K
 from training.cases import contexts
 from training.export import TOLERANCE, answers_agree, ask
-from training.methods import syncrec_of
 from training.run import TrainedRun, open_trained
+from training.served_ranker import served_ranker
 
 
 def differences(household: Household, answer: dict[str, Any], run: Path, models: Path) -> list[str]:
@@ -55,12 +54,11 @@ def _wrong_scores(
     household: Household, answer: dict[str, Any], trained: TrainedRun, items: pl.DataFrame
 ) -> Iterator[str]:
     dataset = trained.dataset
-    ranker = Ranker(syncrec_of(trained.objective).network, dataset.items_per_domain, MAX_K).eval()
     cases = contexts(dataset, "test")
     user = dataset.all_user_ids.to_list().index(household.user_id)
     history = cases.item_index[cases.user_offsets[user] : cases.user_offsets[user + 1]]
     seen = history[history > 0]
-    wanted = ask(ranker, [history], [seen], trained.run.config.max_history, dataset.items, K)
+    wanted = ask(served_ranker(trained), [history], [seen], trained.run.config.max_history, dataset.items, K)
     index_of = {key: index for index, key in enumerate(items.select("domain", "item_id").iter_rows(), start=1)}
     scores, index = np.full(wanted[0].shape, -np.inf, dtype=np.float32), np.zeros(wanted[1].shape, dtype=np.int32)
     for place, (domain, candidates) in enumerate(answer["domains"].items()):

@@ -16,8 +16,9 @@ from formats.errors import WrongUse
 from syncrec.console import write_json
 from syncrec.evaluate_report import report
 from training.case_results import write_case_results
-from training.evaluate import Protocol, describe, drops_repeats, score_part
+from training.evaluate import Protocol, describe, score_part
 from training.run import EVALUATION, TrainedRun, open_trained
+from training.task import drops_repeats
 
 # Ranking among the items of all domains costs as many times more as there are domains.
 CATALOGUE_CASES = 1000

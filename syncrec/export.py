@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from syncrec.console import write_json
-from training.evaluate import Protocol, drops_repeats, evaluate
+from training.evaluate import Protocol, evaluate
 from training.export import export
 from training.run import EVALUATION, TrainedRun, open_trained
+from training.task import drops_repeats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from training.loop import Progress, Stopped
 from training.methods import PRESETS
 from training.processes import Processes, joined_processes
 from training.run import FIGURE, LAST, LOG, RUN, dataset_of, read_run, write_run
+from training.served import choose_mixture, serves_mixture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             _draw(arguments.out, processes)
         if processes.rank == 0:
+            if serves_mixture(config):
+                choose_mixture(arguments.out)
             print(
                 f"{arguments.out}: {training.chosen()}, validation NDCG@10 {best:.4f} (mean of the domains), "
                 f"{duration(time.monotonic() - started)}; {LOG}, {FIGURE} beside it"

@@ -43,7 +43,14 @@ def tiny_config():
     from training.config import TrainingConfig
 
     return TrainingConfig(
-        dim=8, max_history=6, experts=3, batch_windows=24, epochs=2, learning_rate=0.01, validation_cases=60
+        dim=8,
+        max_history=6,
+        experts=3,
+        batch_windows=24,
+        epochs=2,
+        learning_rate=0.01,
+        validation_cases=60,
+        mixture=False,
     )
 
 

@@ -16,9 +16,10 @@ from formats.errors import WorkFailed, WrongUse
 from formats.files import replace_file
 from formats.manifests import sha256_of
 from training.case_table import KEY, ranks_of
-from training.evaluate import Evaluation, Protocol, drops_repeats, score_part
+from training.evaluate import Evaluation, Protocol, score_part
 from training.metrics import Ranks
 from training.run import BEST, open_trained
+from training.task import drops_repeats
 
 Part = Literal["validation", "test"]
 _ABOUT: Final = "syncrec"

@@ -74,6 +74,8 @@ class TrainingConfig(LoopConfig):
         temperature: of the softmax that turns lambda into loss weights; gaps are often far below 1.
         weight_floor: share of the weights that is spread evenly, so that no domain starves.
         mutual_information: weight of SC-MIM in the loss (eta).
+        mixture: serve, per domain, a mixture of both towers, recent popularity and item kNN, weighted on validation;
+            otherwise CDSR alone, as the paper does.
     """
 
     experts: int = 5
@@ -82,6 +84,7 @@ class TrainingConfig(LoopConfig):
     temperature: float = 1.0
     weight_floor: float = 0.05
     mutual_information: float = 0.1
+    mixture: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,6 +140,7 @@ def paper() -> TrainingConfig:
         temperature=1.0,
         weight_floor=0.0,
         mutual_information=1.0,
+        mixture=False,
         candidates=0,
         every_window=False,
         batch_windows=512,

@@ -17,9 +17,11 @@ from training.dataset import Dataset
 from training.memory import bounded_memory
 from training.metrics import METRICS, Ranks, ndcg_at_k
 from training.objective import Objective
-from training.ranking import Catalogue, Scorer, rank_cases
+from training.ranking import Catalogue, rank_cases
 from training.run import TrainedRun
+from training.served import scorers_of
 from training.slices import slices
+from training.task import catalogue_of, drawn_cases, drops_repeats
 
 CUT_OFFS = (5, 10, 20)
 POPULARITY = "popularity"
@@ -88,11 +90,6 @@ class Evaluation:
         return case_table(self.dataset, self.catalogue, self.cases, self.ranks)
 
 
-def scorers_of(trained: TrainedRun) -> dict[str, Scorer]:
-    """What a run can rank by; the first is what it serves."""
-    return trained.objective.scorers(catalogue_of(trained.dataset))
-
-
 def score_part(trained: TrainedRun, protocol: Protocol) -> Evaluation:
     """Score one part of the run's dataset."""
     dataset, catalogue = trained.dataset, catalogue_of(trained.dataset)
@@ -103,7 +100,7 @@ def score_part(trained: TrainedRun, protocol: Protocol) -> Evaluation:
     with bounded_memory():
         answers = {
             name: answer(cases, scorer, catalogue, protocol.exclude_seen, whole, sampled)
-            for name, scorer in {**scorers_of(trained), POPULARITY: catalogue.popular}.items()
+            for name, scorer in {**scorers_of(trained, catalogue), POPULARITY: catalogue.popular}.items()
         }
     return Evaluation(dataset, catalogue, protocol, cases, answers)
 
@@ -162,27 +159,6 @@ class Validation:
         domain = self.cases.target_domain
         means = [float(ndcg_at_k(ranks[domain == number], 10).mean()) for number in np.unique(domain)]
         return float(np.mean(means)) if means else 0.0
-
-
-def catalogue_of(dataset: Dataset) -> Catalogue:
-    """Sizes and popularity of the training catalogue."""
-    popularity = dataset.catalogue()["popularity"].to_numpy().astype(np.float32)
-    return Catalogue(dataset.items_per_domain, np.concatenate([[np.float32(0)], popularity]))
-
-
-def drops_repeats(dataset: Dataset) -> bool:
-    """Whether the task is the first event of a user with an item; then seen items are no candidates."""
-    return bool(dataset.manifest.options["repeats"] == "drop")
-
-
-def drawn_cases(cases: Cases, per_domain: int | None, seed: int) -> NDArray[np.int64]:
-    """Numbers of at most so many cases of each domain, in order; None = all."""
-    if per_domain is None:
-        return np.arange(len(cases))
-    order = np.random.default_rng((seed, 3)).permutation(len(cases))
-    domain = cases.target_domain[order]
-    drawn = [order[domain == number][:per_domain] for number in np.unique(domain)]
-    return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
 
 
 def _counted(evaluation: Evaluation, which: NDArray[np.bool_]) -> Table:

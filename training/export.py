@@ -22,18 +22,20 @@ from formats.bundle import (
     WarmupRequest,
     graph_inputs,
     graph_outputs,
+    recent_column,
     write_bundle,
 )
 from formats.errors import WorkFailed
 from formats.history import encode_histories
 from formats.runtime import import_onnxruntime
-from model.ranker import Ranker
 from training.card import model_card
 from training.cases import contexts
 from training.dataset import Dataset
 from training.graph import OPSET, write_graph
+from training.members import HALF_LIVES
 from training.methods import syncrec_of, to_json
 from training.run import TrainedRun
+from training.served_ranker import ServedRanker, served_ranker
 
 # float32 sums in another order; ten times what was ever seen between PyTorch and ONNX Runtime on trained networks.
 TOLERANCE = 1e-4
@@ -57,21 +59,22 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
     """
     dataset, config = trained.dataset, trained.run.config
     network = syncrec_of(trained.objective).network.cpu().eval()
-    ranker = Ranker(network, dataset.items_per_domain, MAX_K).eval()
+    served = served_ranker(trained)
+    recent = served.recent.shape
     slots, domains = config.max_history + 1, len(dataset.domains)
     created = datetime.now(UTC)
     weights = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
     version = f"{created:%Y%m%dT%H%M%SZ}-{hashlib.sha256(weights).hexdigest()[:8]}"
-    items = _items(dataset)
+    items = _items(dataset, served)
     table = BytesIO()  # written by Python, which raises OSError on a full disk; Polars raises something of its own
     items.write_parquet(table)
     histories = _real_histories(dataset, COMPARED_HISTORIES, config.max_history)
 
     def fill(folder: Path) -> None:
-        write_graph(ranker, folder / GRAPH, slots)
-        _compare(ranker, folder / GRAPH, histories, config.max_history, network.items)
+        write_graph(served.ranker, folder / GRAPH, slots, recent)
+        _compare(served, folder / GRAPH, histories, config.max_history, network.items)
         (folder / ITEMS).write_bytes(table.getbuffer())
-        warmup = _warmup(ranker, histories[:WARMUP_REQUESTS], config.max_history, dataset, items)
+        warmup = _warmup(served, histories[:WARMUP_REQUESTS], config.max_history, dataset, items)
         (folder / WARMUP).write_text("".join(request.model_dump_json() + "\n" for request in warmup))
         (folder / CARD).write_text(model_card(version, created, dataset, config, evaluation))
 
@@ -83,8 +86,10 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
             items_per_domain=dict(zip(dataset.domains, dataset.items_per_domain, strict=True)),
             max_history=config.max_history,
             dim=config.dim,
-            inputs=graph_inputs(domains, slots),
+            inputs=graph_inputs(domains, slots, recent),
             outputs=graph_outputs(domains),
+            mixture=served.mixture,
+            recent_half_lives_days=HALF_LIVES[: len(served.recent)],
             training_config=to_json(config),
             dataset_fingerprint=dataset.fingerprint,
             evaluation=evaluation,
@@ -95,13 +100,11 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
     return write_bundle(models, manifest, version, fill)
 
 
-def ask(ranker: Ranker, histories: Histories, seen: Histories, max_history: int, items: int, k: int) -> Answer:
+def ask(served: ServedRanker, histories: Histories, seen: Histories, max_history: int, items: int, k: int) -> Answer:
     """The checkpoint's answer to some histories, seen items excluded: scores and item indices, [batch, domain, k]."""
-    feed = _feed(histories, seen, max_history, items, len(ranker.columns), k)
+    feed = _feed(served, histories, seen, max_history, items, k)
     with torch.inference_mode():
-        scores, index = ranker(
-            *(torch.from_numpy(feed[name]) for name in ("history", "exclude", "restricted", "include", "k"))
-        )
+        scores, index = served.ranker(*map(torch.from_numpy, feed.values()))
     return scores.numpy(), index.numpy()
 
 
@@ -124,21 +127,21 @@ def answers_agree(one: Answer, other: Answer, tolerance: float) -> bool:
     return bool((~moved | near).all())
 
 
-def _compare(ranker: Ranker, graph: Path, histories: Histories, max_history: int, items: int) -> None:
+def _compare(served: ServedRanker, graph: Path, histories: Histories, max_history: int, items: int) -> None:
     onnxruntime = import_onnxruntime()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     # Together and alone: a batch of mixed lengths must answer as each of its rows would.
     for batch in [histories, *([history] for history in histories[:4])]:
-        feed = _feed(batch, batch, max_history, items, len(ranker.columns), MAX_K)
+        feed = _feed(served, batch, batch, max_history, items, MAX_K)
         answer = tuple(session.run(["scores", "item_index"], feed))
-        if not answers_agree(ask(ranker, batch, batch, max_history, items, MAX_K), answer, TOLERANCE):
+        if not answers_agree(ask(served, batch, batch, max_history, items, MAX_K), answer, TOLERANCE):
             raise WorkFailed(
                 f"the ONNX graph and the checkpoint differ by more than {TOLERANCE}: no bundle was written"
             )
 
 
 def _feed(
-    histories: Histories, seen: Histories, max_history: int, items: int, domains: int, k: int
+    served: ServedRanker, histories: Histories, seen: Histories, max_history: int, items: int, k: int
 ) -> dict[str, NDArray[Any]]:
     exclude = np.zeros((len(seen), max(1, *(len(row) for row in seen))), dtype=np.int32)
     for row, known in zip(exclude, seen, strict=True):
@@ -146,9 +149,10 @@ def _feed(
     return {
         "history": encode_histories(histories, max_history, items),
         "exclude": exclude,
-        "restricted": np.zeros((len(histories), domains), dtype=np.bool_),
+        "restricted": np.zeros((len(histories), len(served.ranker.top.columns)), dtype=np.bool_),
         "include": np.zeros((len(histories), 1), dtype=np.int32),
         "k": np.array(k, dtype=np.int64),
+        **({"recent": served.recent} if len(served.recent) else {}),
     }
 
 
@@ -165,9 +169,9 @@ def _real_histories(dataset: Dataset, count: int, max_history: int) -> Histories
 
 
 def _warmup(
-    ranker: Ranker, histories: Histories, max_history: int, dataset: Dataset, items: pl.DataFrame
+    served: ServedRanker, histories: Histories, max_history: int, dataset: Dataset, items: pl.DataFrame
 ) -> list[WarmupRequest]:
-    scores, index = ask(ranker, histories, histories, max_history, dataset.items, WARMUP_K)
+    scores, index = ask(served, histories, histories, max_history, dataset.items, WARMUP_K)
     ids, domains = items["item_id"].to_list(), items["domain"].to_list()
     return [
         WarmupRequest(
@@ -187,7 +191,9 @@ def _warmup(
     ]
 
 
-def _items(dataset: Dataset) -> pl.DataFrame:
+def _items(dataset: Dataset, served: ServedRanker) -> pl.DataFrame:
     items = dataset.catalogue()
+    for days, counts in zip(HALF_LIVES, served.recent, strict=False):
+        items = items.with_columns(pl.Series(recent_column(days), counts[1:-1]))
     empty = [name for name in ("title", "category") if name in items.columns and items[name].null_count() == len(items)]
     return items.drop(empty)

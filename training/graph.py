@@ -11,22 +11,24 @@ import torch
 from torch.export import Dim
 
 from formats.bundle import graph_inputs, graph_outputs
+from model.mixed_ranker import MixedRanker
 from model.ranker import Ranker
 
 OPSET = 20
 
 
-def write_graph(ranker: Ranker, file: Path, slots: int) -> None:
-    """Export the CDSR path with top-k per domain.
+def write_graph(ranker: Ranker | MixedRanker, file: Path, slots: int, recent: tuple[int, int]) -> None:
+    """Export a ranker.
 
     Args:
         ranker: on the CPU, in evaluation mode.
         file: the ONNX file to write.
         slots: length of an encoded history.
+        recent: shape of the recent counts that it reads; no rows for CDSR alone.
     Raises:
         RuntimeError: the graph holds control flow or its inputs and outputs are not those of the bundle (our bug).
     """
-    domains = len(ranker.columns)
+    domains = len(ranker.top.columns)
     # Sizes of the example are all different and above 1: the exporter treats 0 and 1 as constants.
     example = (
         torch.zeros(3, slots, dtype=torch.int32),
@@ -34,6 +36,7 @@ def write_graph(ranker: Ranker, file: Path, slots: int) -> None:
         torch.zeros(3, domains, dtype=torch.bool),
         torch.zeros(3, 7, dtype=torch.int32),
         torch.tensor(10),
+        *([torch.zeros(recent)] if recent[0] else []),
     )
     batch = Dim("batch", min=1, max=4096)
     dynamic = {
@@ -42,8 +45,9 @@ def write_graph(ranker: Ranker, file: Path, slots: int) -> None:
         "restricted": {0: batch},
         "include": {0: batch, 1: Dim("included", min=1, max=1 << 24)},
         "k": {},
+        **({"recent": {}} if recent[0] else {}),
     }
-    inputs, outputs = graph_inputs(domains, slots), graph_outputs(domains)
+    inputs, outputs = graph_inputs(domains, slots, recent), graph_outputs(domains)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             ranker,

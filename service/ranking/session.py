@@ -31,24 +31,30 @@ class Batch:
 
 @dataclass(frozen=True)
 class OnnxSession:
-    """One session; only one thread may call `run`. `asked` is the setting, `got` what runs the graph."""
+    """One session; only one thread may call `run`.
+
+    asked: the setting.
+    got: what runs the graph.
+    recent: how often each item was chosen lately, as the bundle says, [half-lives, items + 2]; no rows if it reads none.
+    """
 
     asked: Providers
     got: str
+    recent: NDArray[np.float32]
     _session: Any
 
     def run(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Scores, falling, and item indices of the best k items per domain, each [batch, domains, k]."""
-        scores, item_index = self._session.run(
-            OUTPUTS,
-            {
-                "history": batch.history,
-                "exclude": batch.exclude,
-                "restricted": batch.restricted,
-                "include": batch.include,
-                "k": np.array(batch.k, dtype=np.int64),
-            },
-        )
+        feed: dict[str, NDArray[Any]] = {
+            "history": batch.history,
+            "exclude": batch.exclude,
+            "restricted": batch.restricted,
+            "include": batch.include,
+            "k": np.array(batch.k, dtype=np.int64),
+        }
+        if len(self.recent):
+            feed["recent"] = self.recent
+        scores, item_index = self._session.run(OUTPUTS, feed)
         return scores, item_index
 
 
@@ -83,7 +89,7 @@ def open_session(bundle: Bundle, asked: Providers, threads: int) -> OnnxSession:
     got = session.get_providers()[0]
     if asked != "auto" and got != wanted[0]:
         raise WorkFailed(f"SYNCREC_PROVIDERS={asked}: {wanted[0]} does not work here, ONNX Runtime took {got}")
-    return OnnxSession(asked, got, session)
+    return OnnxSession(asked, got, bundle.recent(), session)
 
 
 def _providers(asked: Providers, available: list[str]) -> list[str]:

@@ -76,11 +76,11 @@ def right(finished) -> tuple[Household, dict, Path, Path]:
 
 
 def right_answer(household: Household, work: Path) -> dict:
-    from formats.bundle import MAX_K, newest_bundle
-    from model.ranker import Ranker
+    from formats.bundle import newest_bundle
     from training.cases import contexts
     from training.export import ask
     from training.run import open_trained
+    from training.served_ranker import served_ranker
 
     trained = open_trained(work / "run")
     dataset = trained.dataset
@@ -88,8 +88,8 @@ def right_answer(household: Household, work: Path) -> dict:
     cases = contexts(dataset, "test")
     user = dataset.all_user_ids.to_list().index(household.user_id)
     history = cases.item_index[cases.user_offsets[user] : cases.user_offsets[user + 1]]
-    ranker = Ranker(trained.objective.network, dataset.items_per_domain, MAX_K).eval()
-    scores, index = ask(ranker, [history], [history[history > 0]], trained.run.config.max_history, dataset.items, 10)
+    served = served_ranker(trained)
+    scores, index = ask(served, [history], [history[history > 0]], trained.run.config.max_history, dataset.items, 10)
     lists = {
         domain: [
             {"item_id": items[item - 1], "score": float(score), "rank": rank}

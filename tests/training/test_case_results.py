@@ -7,8 +7,9 @@ import training.case_results
 from formats.errors import WorkFailed, WrongUse
 from training.case_results import case_results, write_case_results
 from training.case_table import KEY
-from training.evaluate import Protocol, drops_repeats, score_part
+from training.evaluate import Protocol, score_part
 from training.run import BEST, open_trained
+from training.task import drops_repeats
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from tests.reference.datasets import write_dataset
 from training.case_table import KEY, case_table, ranks_of
 from training.cases import contexts
-from training.evaluate import catalogue_of
 from training.slices import slices
+from training.task import catalogue_of
 
 TRAIN = [[1, 5, 1, 2], [2, 1, 6]]
 SIZES = {"A": 4, "B": 4}  # items 1-4 and 5-8

@@ -9,9 +9,10 @@ from formats.history import encode_histories
 from tests.reference.datasets import write_dataset
 from tests.reference.ranks import mid_rank
 from training.config import TrainingConfig
-from training.evaluate import Protocol, Validation, catalogue_of, drops_repeats, evaluate
+from training.evaluate import Protocol, Validation, evaluate
 from training.methods import build_objective
 from training.run import Run, TrainedRun
+from training.task import catalogue_of, drops_repeats
 
 CUTS = (5, 10, 20)
 

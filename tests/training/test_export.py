@@ -23,6 +23,7 @@ from training.evaluate import Protocol, evaluate
 from training.export import answers_agree, export
 from training.methods import build_objective, to_json
 from training.run import Run, TrainedRun
+from training.served_ranker import served_ranker
 
 # ONNX Runtime and PyTorch sum float32 in another order.
 TOLERANCE = 1e-5
@@ -179,7 +180,7 @@ def test_the_catalogue_of_the_bundle_is_that_of_the_dataset_without_empty_column
     with_nothing = wanted.with_columns(title=pl.lit(None, pl.String), category=pl.lit("x"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(tiny_trained.dataset), "catalogue", lambda _: with_nothing)
-        assert training.export._items(tiny_trained.dataset).columns == [
+        assert training.export._items(tiny_trained.dataset, served_ranker(tiny_trained)).columns == [
             name for name in with_nothing.columns if name != "title"
         ]
 
@@ -245,7 +246,7 @@ def test_graph_and_checkpoint_are_compared_on_real_histories_of_all_critical_len
 def damaged(monkeypatch, whole, damage):
     """Exports get a damaged copy of the graph."""
 
-    def write(_ranker, file, _slots):
+    def write(_ranker, file, *_):
         graph = onnx.load(whole)
         damage(graph.graph, {tensor.name: tensor for tensor in graph.graph.initializer})
         onnx.save(graph, file)
@@ -332,9 +333,7 @@ def test_a_graph_without_damage_is_accepted(tiny_trained, tiny_bundle, tmp_path,
 @pytest.fixture
 def graph_already_written(tiny_bundle, monkeypatch):
     """Exports link the graph of the tiny bundle instead of making it again."""
-    monkeypatch.setattr(
-        training.export, "write_graph", lambda _ranker, file, _slots: file.symlink_to(tiny_bundle.graph)
-    )
+    monkeypatch.setattr(training.export, "write_graph", lambda _ranker, file, *_: file.symlink_to(tiny_bundle.graph))
 
 
 def no_space(*_args, **_kwargs):
@@ -379,7 +378,7 @@ def test_a_disk_that_fills_up_under_the_manifest_leaves_nothing(tiny_trained, tm
 
 def test_without_a_real_history_there_is_nothing_to_compare_and_no_bundle(tmp_path):
     dataset = write_dataset(tmp_path / "d", {"A": 4, "B": 4}, [[1, 2, 5], [3, 6]])
-    config = TrainingConfig(dim=8, max_history=4, experts=2, layers=1)
+    config = TrainingConfig(dim=8, max_history=4, experts=2, layers=1, mixture=False)
     objective = build_objective(config, dataset).eval()
     trained = TrainedRun(Run(tmp_path, config, dataset.path, dataset.fingerprint), dataset, objective, {"epoch": 1})
     with pytest.raises(WorkFailed, match="no test event has a known item before it"):
@@ -389,7 +388,7 @@ def test_without_a_real_history_there_is_nothing_to_compare_and_no_bundle(tmp_pa
 
 def test_a_network_of_one_domain_and_other_sizes_is_exported_too(tmp_path):
     dataset = write_dataset(tmp_path / "d", {"A": 9}, [[1, 2, 5], [3, 6], [4, 7, 8, 9]], test=[[3], [1], [2]])
-    config = TrainingConfig(dim=12, heads=3, max_history=2, experts=4, single_experts=2, layers=1)
+    config = TrainingConfig(dim=12, heads=3, max_history=2, experts=4, single_experts=2, layers=1, mixture=False)
     objective = build_objective(config, dataset).eval()
     trained = TrainedRun(Run(tmp_path, config, dataset.path, dataset.fingerprint), dataset, objective, {"epoch": 1})
     bundle = export(trained, evaluate(trained, Protocol()), tmp_path / "models")

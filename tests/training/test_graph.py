@@ -160,7 +160,7 @@ def test_what_the_exporter_made_is_checked_before_it_counts_as_written(tiny_trai
     ranker = Ranker(tiny_trained.objective.network, tiny_trained.dataset.items_per_domain, MAX_K).eval()
     monkeypatch.setattr("training.graph.torch.onnx.export", lambda *_, **__: SimpleNamespace(model_proto=proto("If")))
     with pytest.raises(RuntimeError, match="control flow"):
-        write_graph(ranker, tmp_path / "ranker.onnx", 7)
+        write_graph(ranker, tmp_path / "ranker.onnx", 7, (0, 0))
 
 
 def test_the_largest_k_of_the_graph_is_that_of_the_contract():

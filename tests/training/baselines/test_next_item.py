@@ -13,10 +13,10 @@ from training.baselines.config import SASRecConfig
 from training.baselines.scoring import newest_events
 from training.batches import Batches
 from training.cases import contexts
-from training.evaluate import catalogue_of
 from training.loop import Training
 from training.methods import PRESETS, build_objective
 from training.processes import Processes
+from training.task import catalogue_of
 
 SIZES = {"A": 5, "B": 6, "C": 4}  # items 1-5, 6-11, 12-15
 FIRST = (1, 6, 12, 16)

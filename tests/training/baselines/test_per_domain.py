@@ -11,11 +11,12 @@ from training.baselines.config import PerDomainConfig, SASRecConfig
 from training.baselines.per_domain_training import training_of
 from training.cases import contexts
 from training.domain_view import one_domain
-from training.evaluate import Validation, catalogue_of
+from training.evaluate import Validation
 from training.loop import Stopped, Training
 from training.methods import build_objective
 from training.processes import Processes
 from training.run import BEST, LAST, open_trained, read_checkpoint, write_run
+from training.task import catalogue_of
 
 SIZES = {"A": 9, "B": 7, "C": 6}
 CONFIG = PerDomainConfig(

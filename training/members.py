@@ -1,0 +1,115 @@
+"""The members of the served mixture, as scorers of shares: both towers, recent popularity and item kNN."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.special import softmax
+from torch.nn import functional as F
+
+from formats.bundle import recent_column
+from model.mixed_ranker import CROSS, NEIGHBOURS, OWN_NEIGHBOURS, SINGLE
+from model.neighbours import Neighbours
+from training.cases import Cases
+from training.dataset import Dataset
+from training.memory_based.decay import PlaceDecay, TimeDecay
+from training.memory_based.item_knn import ItemKnn, ItemKnnConfig, fit_item_knn
+from training.memory_based.newest_events import newest_events
+from training.memory_based.recent_popularity import RecentPopularity, RecentPopularityConfig, fit_recent_popularity
+from training.ranking import Scorer
+
+# Days in which an event loses half its weight: what is popular this week, this fortnight, this season.
+HALF_LIVES: Final = (4.0, 14.0, 60.0)
+# Few neighbours: the table is a constant of the graph, and more than 20 changed nothing on either real set.
+KNN_NEIGHBOURS: Final = 20
+KNN_PAIRS: Final = TimeDecay(half_life_days=30, floor=0.02)
+KNN_HISTORY: Final = PlaceDecay(0.9)
+KNN_DAMPING: Final = 0.5
+
+
+RECENT: Final = tuple(map(recent_column, HALF_LIVES))
+NAMES: Final = (CROSS, SINGLE, *RECENT, NEIGHBOURS, OWN_NEIGHBOURS)
+
+
+@dataclass(frozen=True)
+class Members:
+    """What the mixture is made of, besides the network.
+
+    recent: by name.
+    knn: item kNN over all domains, on the window that the network reads.
+    """
+
+    recent: Mapping[str, RecentPopularity]
+    knn: ItemKnn
+
+    def recent_counts(self, day: int) -> NDArray[np.float32]:
+        """Decayed counts of every item before a UTC day, [half-lives, items + 2]."""
+        domains = range(len(self.knn.columns))
+        counts = [np.concatenate([one.on_days(np.array([day]), d)[0] for d in domains]) for one in self.recent.values()]
+        return np.pad(np.stack(counts), ((0, 0), (1, 1)))
+
+    def neighbours(self) -> Neighbours:
+        """The table of item kNN as tensors."""
+        item, weight = self.knn.table()
+        sizes = torch.tensor([columns.stop - columns.start for columns in self.knn.columns])
+        item_domain = F.pad(torch.repeat_interleave(torch.arange(1, len(sizes) + 1), sizes), (1, 1))
+        return Neighbours(torch.from_numpy(item), torch.from_numpy(weight), item_domain, KNN_HISTORY.factor)
+
+    def _own(self, cases: Cases, domain: int) -> NDArray[np.float32]:
+        """Item kNN from the events of the domain alone, within the same window."""
+        columns = self.knn.columns
+        window = newest_events(cases, slice(1, columns[-1].stop), self.knn.config.history)
+        row = np.repeat(np.arange(len(cases)), np.diff(window.offsets))
+        own = (window.item_index >= columns[domain].start) & (window.item_index < columns[domain].stop)
+        row, item = row[own], window.item_index[own]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        weights = (KNN_HISTORY.factor**place).astype(np.float32)
+        histories = csr_array((weights, (row, item)), shape=(len(cases), columns[-1].stop))
+        scores: NDArray[np.float32] = (histories @ self.knn.weights[domain]).toarray()
+        return scores
+
+    def scorers(self, network: Mapping[str, Scorer]) -> dict[str, Scorer]:
+        """Shares by every member, in the order of NAMES.
+
+        Args:
+            network: the scorers of CDSR and SDSR, whose scores are log-probabilities up to a constant.
+        """
+        counts = {
+            **{name: one.scorer for name, one in self.recent.items()},
+            NEIGHBOURS: self.knn.scorer,
+            OWN_NEIGHBOURS: self._own,
+        }
+        return {
+            **{name: _of_logits(network[name]) for name in (CROSS, SINGLE)},
+            **{name: _of_counts(scorer) for name, scorer in counts.items()},
+        }
+
+
+def fit_members(dataset: Dataset, max_history: int) -> Members:
+    """Count what the members count in a dataset."""
+    recent = {
+        name: fit_recent_popularity(dataset, RecentPopularityConfig(half_life_days=days))
+        for name, days in zip(RECENT, HALF_LIVES, strict=True)
+    }
+    config = ItemKnnConfig(KNN_NEIGHBOURS, KNN_PAIRS, KNN_HISTORY, KNN_DAMPING, max_history, cross_domain=True)
+    return Members(recent, fit_item_knn(dataset, config))
+
+
+def _of_logits(scorer: Scorer) -> Scorer:
+    def score(cases: Cases, domain: int) -> NDArray[np.float32]:
+        return softmax(scorer(cases, domain), axis=1)  # type: ignore[no-any-return]
+
+    return score
+
+
+def _of_counts(scorer: Scorer) -> Scorer:
+    def score(cases: Cases, domain: int) -> NDArray[np.float32]:
+        counts = scorer(cases, domain)
+        shares: NDArray[np.float32] = counts / np.maximum(counts.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+        return shares
+
+    return score

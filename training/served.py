@@ -1,0 +1,65 @@
+"""What a run serves: CDSR alone, as the paper does, or the mixture, as `default` does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from model.mixed_ranker import CROSS, Weights
+from training.cases import contexts
+from training.config import LoopConfig, TrainingConfig
+from training.members import NAMES, Members, fit_members
+from training.memory import bounded_memory
+from training.mixture import MixtureScorer, fit_mixture, read_mixture, write_mixture
+from training.ranking import Catalogue, Scorer
+from training.run import TrainedRun, open_trained
+from training.task import catalogue_of, drawn_cases, drops_repeats
+
+MIXED: Final = "mixture"
+# Per domain; their candidates' shares are kept while the weights are searched for: about 1 GB at most.
+FITTED_CASES: Final = 3000
+
+
+@dataclass(frozen=True)
+class ServedMixture:
+    """The members, fitted on the run's dataset, and their weights per domain."""
+
+    members: Members
+    weights: list[Weights]
+
+
+def serves_mixture(config: LoopConfig) -> bool:
+    """Whether runs with this config serve a mixture."""
+    return isinstance(config, TrainingConfig) and config.mixture
+
+
+def served_mixture(trained: TrainedRun) -> ServedMixture:
+    """The mixture of a run.
+
+    Raises:
+        WorkFailed: its weights are missing or damaged.
+    """
+    weights = read_mixture(trained.run.path, trained.dataset.domains, NAMES)
+    return ServedMixture(fit_members(trained.dataset, trained.run.config.max_history), weights)
+
+
+def scorers_of(trained: TrainedRun, catalogue: Catalogue) -> dict[str, Scorer]:
+    """What a run can rank by; the first is what it serves."""
+    network = trained.objective.scorers(catalogue)
+    if not serves_mixture(trained.run.config):
+        return network
+    mixture = served_mixture(trained)
+    return {MIXED: MixtureScorer(mixture.members.scorers(network), mixture.weights), **network}
+
+
+def choose_mixture(path: Path) -> list[Weights]:
+    """Fit the weights of a finished run on its validation events and keep them beside it."""
+    trained = open_trained(path)
+    dataset, catalogue = trained.dataset, catalogue_of(trained.dataset)
+    cases = contexts(dataset, "validation")
+    cases = cases.take(drawn_cases(cases, FITTED_CASES, seed=0))
+    members = fit_members(dataset, trained.run.config.max_history)
+    with bounded_memory():
+        scorers = members.scorers(trained.objective.scorers(catalogue))
+        weights = fit_mixture(scorers, cases, catalogue, drops_repeats(dataset), default=CROSS)
+    write_mixture(path, dataset.domains, weights)
+    return weights
