@@ -24,6 +24,8 @@ class LoopConfig(ABC):
         learning_rate: of Adam.
         epochs: at most so many.
         patience: stop after so many epochs without a better validation.
+        max_minutes: stop after the epoch in which so many minutes of training are over, those before a resumption included;
+            0: never. With it a run depends on the machine's speed.
         validation_cases: at most so many validation events are scored per epoch, the same ones each time.
         seed: of weights, order, negatives and dropout.
     """
@@ -40,6 +42,7 @@ class LoopConfig(ABC):
     learning_rate: float = 1e-3
     epochs: int = 100
     patience: int = 5
+    max_minutes: float = 0.0
     validation_cases: int = 3000
     seed: int = 42
 
@@ -51,6 +54,8 @@ class LoopConfig(ABC):
         for name in ("batch_windows", "epochs", "patience", "validation_cases"):
             if getattr(self, name) < 1:
                 raise WrongUse(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.max_minutes < math.inf:
+            raise WrongUse(f"max_minutes: must be at least 0, got {self.max_minutes}")
         if not 0 < self.learning_rate < math.inf:
             raise WrongUse(f"learning_rate: must be above 0, got {self.learning_rate}")
 

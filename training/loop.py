@@ -56,6 +56,7 @@ class _State:
     best_score: float = -1.0
     best_epoch: int = 0
     log_bytes: int = 0
+    seconds: float = 0.0
     finished: bool = False
 
 
@@ -118,7 +119,7 @@ class Training:
             WorkFailed: a loss is not finite, or the disk is full; the last checkpoint stays as it was.
             Stopped: after Ctrl-C, once the step is done and saved. A second Ctrl-C does not wait for that.
         """
-        state = self.state
+        state, self.clock = self.state, time.monotonic()
         if not (self.path / LAST).exists():
             if self.processes.rank == 0:
                 (self.path / LOG).unlink(missing_ok=True)
@@ -200,11 +201,20 @@ class Training:
                 write_checkpoint(self.path / BEST, dict(self.objective.state_dict()), notes)
         self._log({"kind": "epoch", "epoch": state.epoch, "validation_ndcg_at_10": score})
         self.report(replace(self.now, score=score, best_score=state.best_score, best_epoch=state.best_epoch))
-        state.finished = state.epoch >= config.epochs or state.epoch - state.best_epoch >= config.patience
+        self._count_time()
+        late = self.processes.any(0 < 60 * config.max_minutes <= state.seconds)  # clocks of processes differ
+        state.finished = state.epoch >= config.epochs or state.epoch - state.best_epoch >= config.patience or late
         state.epoch, state.step = state.epoch + 1, 0
         self._save()
 
+    def _count_time(self) -> None:
+        """Under a cap only: otherwise the same run would not give the same bytes."""
+        if self.config.max_minutes:
+            now = time.monotonic()
+            self.state.seconds, self.clock = self.state.seconds + now - self.clock, now
+
     def _save(self) -> None:
+        self._count_time()
         if self.processes.rank != 0:
             return
         tensors = {**self.objective.state_dict(), **optimizer_tensors(self.optimizer, self.objective)}

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from formats.errors import WorkFailed
+from model.baselines.bert4rec import BERT4Rec
 from model.baselines.mmoe import MMoE
 from model.baselines.ple import PLE
 from model.baselines.sasrec import SASRec
 from model.losses import MutualInformation
 from model.syncrec import build_syncrec
 from training.baselines.config import (
+    BERT4RecConfig,
     FamoConfig,
     MMoEConfig,
     PCGradConfig,
@@ -22,6 +24,7 @@ from training.baselines.config import (
     SASRecConfig,
     ShapleyConfig,
     StaticConfig,
+    bert4rec,
     sasrec,
     sasrec_per_domain,
     sasrec_softmax,
@@ -30,6 +33,7 @@ from training.baselines.config import (
 from training.baselines.cooperative_game import ShapleyObjective
 from training.baselines.famo import FamoObjective
 from training.baselines.gradient_surgery import PCGradObjective
+from training.baselines.masked import MaskedObjective
 from training.baselines.next_item import TARGET_LOSSES, NextItemObjective
 from training.baselines.per_domain import PerDomainObjective
 from training.baselines.static import StaticObjective
@@ -101,10 +105,16 @@ def _shapley(config: ShapleyConfig, dataset: Dataset) -> ShapleyObjective:
     return ShapleyObjective(network, config.max_history, dataset.items_per_domain, correction, config.every_steps)
 
 
+def _bert4rec(config: BERT4RecConfig, dataset: Dataset) -> MaskedObjective:
+    network = BERT4Rec(config.network(dataset.items_per_domain))
+    return MaskedObjective(network, config.mask_share, config.max_history)
+
+
 METHODS = {
     "syncrec": Method(TrainingConfig, _syncrec),
     "sasrec": Method(SASRecConfig, _sasrec),
     "sasrec-per-domain": Method(PerDomainConfig, _per_domain),
+    "bert4rec": Method(BERT4RecConfig, _bert4rec),
     "sasrec-static": Method(StaticConfig, _static),
     "sasrec-famo": Method(FamoConfig, _famo),
     "sasrec-pcgrad": Method(PCGradConfig, _pcgrad),
@@ -120,6 +130,7 @@ PRESETS: dict[str, Callable[[], LoopConfig]] = {
     "sasrec-ss": sasrec_softmax,
     "sasrec-per-domain": sasrec_per_domain,
     "sasrec-ss-per-domain": sasrec_softmax_per_domain,
+    "bert4rec": bert4rec,
     "sasrec-static": StaticConfig,
     "sasrec-famo": FamoConfig,
     "sasrec-pcgrad": PCGradConfig,

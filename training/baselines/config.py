@@ -186,6 +186,22 @@ class PLEConfig(BaselineConfig):
         _at_least_one(self, "shared_experts", "domain_experts")
 
 
+@dataclass(frozen=True)
+class BERT4RecConfig(BaselineConfig):
+    """One run of BERT4Rec.
+
+    Attributes:
+        mask_share: of a window's events that are hidden and predicted.
+    """
+
+    mask_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.mask_share < 1:
+            raise WrongUse(f"mask_share: must be above 0 and below 1, got {self.mask_share}")
+
+
 @contextmanager
 def _as_wrong_use() -> Iterator[None]:
     try:
@@ -218,3 +234,8 @@ def sasrec_per_domain() -> PerDomainConfig:
 def sasrec_softmax_per_domain() -> PerDomainConfig:
     """SASRec with a sampled softmax, for each domain alone: what crossing domains has to beat."""
     return PerDomainConfig()
+
+
+def bert4rec() -> BERT4RecConfig:
+    """BERT4Rec learns from few events of each window, so it takes several times the epochs of the others."""
+    return BERT4RecConfig(epochs=1000, patience=20)

@@ -25,6 +25,8 @@ def test_the_original_sasrec_has_one_negative_and_the_other_a_softmax():
         ("sasrec-famo", ["weight_decay=-1"], "weight_decay"),
         ("sasrec-shapley", ["every_steps=0"], "every_steps"),
         ("sasrec-shapley", ["temperature=0"], "temperature"),
+        ("bert4rec", ["mask_share=0"], "mask_share"),
+        ("bert4rec", ["mask_share=1"], "mask_share"),
         ("mmoe", ["experts=0"], "experts"),
         ("mmoe", ["candidates=0"], "candidates"),
         ("ple", ["shared_experts=0"], "shared_experts"),

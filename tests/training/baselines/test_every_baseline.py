@@ -8,12 +8,13 @@ import pytest
 
 from syncrec import cli
 from tests.reference.datasets import random_histories, write_dataset
+from training.baselines.config import BaselineConfig
 from training.baselines.per_domain_training import training_of
 from training.methods import METHODS, PRESETS, method_of
 from training.processes import Processes
 
 SIZES = {"Books": 7, "Games": 8, "Toys": 6}
-BASELINES = [name for name in sorted(PRESETS) if method_of(PRESETS[name]()) != "syncrec"]
+BASELINES = [name for name in sorted(PRESETS) if isinstance(PRESETS[name](), BaselineConfig)]
 WORDS = [
     "dim=8",
     "layers=1",
