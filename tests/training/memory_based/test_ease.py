@@ -3,7 +3,7 @@ import pytest
 
 import training.memory_based.ease
 from formats.errors import WrongUse
-from tests.reference.memory_based import ease, random_timed_dataset, write_timed_dataset
+from tests.reference.memory_based import days_of, ease, items_of, random_timed_dataset, write_timed_dataset
 from training.cases import contexts
 from training.memory_based.ease import EaseConfig, fit_ease
 
@@ -61,6 +61,13 @@ def test_as_many_items_or_users_as_may_be_inverted_are_all_modelled(tmp_path, ma
     rows = [[(1, 0), (2, 0)], [(2, 0), (3, 0)], [(3, 0), (4, 0)], [(5, 0), (1, 0)]]
     dataset = write_timed_dataset(tmp_path / "five.dataset", {"Books": 5}, train=rows, validation=[[(2, 9)]])
     assert fit_ease(dataset, EaseConfig(1.0, max_items)).domains[0].modelled.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_smaller_matrix_is_inverted(dataset):
+    fitted = fit_ease(dataset, WHOLE)
+    for domain, items in enumerate(dataset.items_per_domain):
+        users = sum(any(item in items_of(dataset, domain) for item, _ in row) for row in days_of(dataset, "train"))
+        assert len(fitted.domains[domain].precision.inverse) == min(users, items)
 
 
 def test_diagonals_do_not_depend_on_the_block(dataset, monkeypatch):
