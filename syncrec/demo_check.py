@@ -12,6 +12,7 @@ from formats.bundle import newest_bundle
 from syncrec.demo_answer import Household, K
 from training.cases import contexts
 from training.export import TOLERANCE, answers_agree, ask
+from training.methods import syncrec_config
 from training.run import TrainedRun, open_trained
 from training.served_ranker import served_ranker
 
@@ -58,7 +59,9 @@ def _wrong_scores(
     user = dataset.all_user_ids.to_list().index(household.user_id)
     history = cases.item_index[cases.user_offsets[user] : cases.user_offsets[user + 1]]
     seen = history[history > 0]
-    wanted = ask(served_ranker(trained), [history], [seen], trained.run.config.max_history, dataset.items, K)
+    wanted = ask(
+        served_ranker(trained), [history], [seen], syncrec_config(trained.run.config).max_history, dataset.items, K
+    )
     index_of = {key: index for index, key in enumerate(items.select("domain", "item_id").iter_rows(), start=1)}
     scores, index = np.full(wanted[0].shape, -np.inf, dtype=np.float32), np.zeros(wanted[1].shape, dtype=np.int32)
     for place, (domain, candidates) in enumerate(answer["domains"].items()):

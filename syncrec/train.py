@@ -3,6 +3,7 @@
 Example:
   syncrec train grocery.dataset --out grocery.run
   syncrec train grocery.dataset --out paper.run --preset paper --set epochs=50
+  syncrec train newer.dataset --out newer.run --like grocery.run
   torchrun --nproc-per-node 2 -m syncrec train grocery.dataset --out grocery.run
 
 The run's folder holds the config, the checkpoints, a log (log.jsonl: losses, gaps, lambda and weights per domain) and a
@@ -15,24 +16,32 @@ from pathlib import Path
 
 from formats.errors import StoppedByUser, WorkFailed, WrongUse
 from syncrec.console import ProgressLine, duration
-from training.baselines.per_domain_training import training_of
-from training.config import LoopConfig
+from training.config import RunConfig
 from training.configured import configured
 from training.dataset import Dataset, open_dataset
 from training.loop import Progress, Stopped
 from training.methods import PRESETS
+from training.mixture import MIXTURE
 from training.processes import Processes, joined_processes
+from training.refit import config_like, copy_mixture
 from training.run import FIGURE, LAST, LOG, RUN, dataset_of, read_run, write_run
 from training.served import choose_mixture, serves_mixture
+from training.trainings import training_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by syncrec prepare")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="default: default")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON with keys of the config")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="RUN",
+        help="config, epochs and mixture of this finished run; needs no validation events",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with RUN where it was left")
 
 
@@ -40,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; returns 0, or 1 after Ctrl-C."""
     with joined_processes() as processes:
         dataset, config = _opened(arguments, processes)
-        training = training_of(dataset, config, arguments.out, processes, Reporter(processes))
+        training = training_of(
+            dataset, config, arguments.out, processes, Reporter(processes, validated=dataset.validation.events > 0)
+        )
         if arguments.resume:
             training.resume()
         started = time.monotonic()
@@ -53,20 +64,21 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             _draw(arguments.out, processes)
         if processes.rank == 0:
-            if serves_mixture(config):
+            if serves_mixture(config) and not (arguments.out / MIXTURE).exists():
                 choose_mixture(arguments.out)
-            print(
-                f"{arguments.out}: {training.chosen()}, validation NDCG@10 {best:.4f} (mean of the domains), "
-                f"{duration(time.monotonic() - started)}; {LOG}, {FIGURE} beside it"
+            found = (
+                f"validation NDCG@10 {best:.4f} (mean of the domains)" if dataset.validation.events else "not validated"
             )
+            print(f"{arguments.out}: {training.chosen()}, {found}, {duration(time.monotonic() - started)}")
     return 0
 
 
 class Reporter:
     """Progress on a terminal; a line per epoch."""
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, validated: bool) -> None:
         self.silent = processes.rank != 0
+        self.validated = validated
         self.line = ProgressLine()
 
     def __call__(self, now: Progress) -> None:
@@ -82,27 +94,31 @@ class Reporter:
             return
         self.line.clear()
         best = "best so far" if now.best_epoch == now.epoch else f"best {now.best_score:.4f} in epoch {now.best_epoch}"
+        found = f"  validation NDCG@10 {now.score:.4f}  {best}" if self.validated else ""
         print(
-            f"{of_part}epoch {now.epoch:3}  loss {now.loss:.4f}  {now.events_per_second:,.0f} events/s  "
-            f"validation NDCG@10 {now.score:.4f}  {best}",
+            f"{of_part}epoch {now.epoch:3}  loss {now.loss:.4f}  {now.events_per_second:,.0f} events/s{found}",
             flush=True,
         )
 
 
-def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Dataset, LoopConfig]:
+def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Dataset, RunConfig]:
     out: Path = arguments.out
     if arguments.resume:
         if arguments.config or arguments.assignments:
             raise WrongUse("--resume goes on with the config of the run: leave out --config and --set")
         former = read_run(out)
         return dataset_of(former, arguments.dataset), former.config
-    config = configured(PRESETS[arguments.preset](), arguments.config, arguments.assignments)
+    if arguments.like and arguments.preset:
+        raise WrongUse("--like goes on with the config of a run: leave out --preset")
+    preset = config_like(arguments.like) if arguments.like else PRESETS[arguments.preset or "default"]()
+    config = configured(preset, arguments.config, arguments.assignments)
     dataset = open_dataset(arguments.dataset)
     config.network(dataset.items_per_domain)
     if processes.rank == 0:
-        if not dataset.validation.events:
+        if not dataset.validation.events and not arguments.like:
             raise WorkFailed(
-                f"{dataset.path}: no validation events, so nothing says which epoch is best: prepare with other cuts"
+                f"{dataset.path}: no validation events, so nothing says which epoch is best: prepare with other cuts, or name a "
+                "run on an earlier cut with --like"
             )
         if any(out.rglob(LAST)):  # in a folder below, where a run has parts
             raise WrongUse(f"{out} holds a run already: --resume goes on with it, or name another folder")
@@ -111,6 +127,8 @@ def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Datase
             raise WrongUse(f"{out} exists already: name another folder or remove it first")
         out.mkdir(parents=True, exist_ok=True)
         write_run(out, config, dataset)
+        if arguments.like:
+            copy_mixture(arguments.like, out)
     return dataset, config
 
 

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from training.config import LoopConfig
+from training.config import TrainingConfig
 from training.dataset import Dataset
 
 
 def model_card(
-    version: str, created: datetime, dataset: Dataset, config: LoopConfig, evaluation: dict[str, Any]
+    version: str, created: datetime, dataset: Dataset, config: TrainingConfig, evaluation: dict[str, Any]
 ) -> str:
     """What the model is, what it was trained on, how good it is and what it does not know."""
     rows = [

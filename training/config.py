@@ -11,7 +11,34 @@ from model.negative_transfer import NegativeTransferGap
 
 
 @dataclass(frozen=True)
-class LoopConfig(ABC):
+class RunConfig(ABC):
+    """What every run is told.
+
+    Attributes:
+        validation_cases: at most so many validation events are scored at a time, the same ones each time.
+        seed: of everything that is drawn.
+    """
+
+    validation_cases: int = 3000
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise WrongUse(f"seed: must be at least 0, got {self.seed}")
+        if self.validation_cases < 1:
+            raise WrongUse(f"validation_cases: must be at least 1, got {self.validation_cases}")
+
+    @abstractmethod
+    def network(self, items_per_domain: tuple[int, ...]) -> Any:
+        """The sizes of the network for this catalogue, if there is one.
+
+        Raises:
+            WrongUse: they contradict each other.
+        """
+
+
+@dataclass(frozen=True)
+class LoopConfig(RunConfig):
     """What the training loop is told, whatever network it trains.
 
     Attributes:
@@ -26,8 +53,6 @@ class LoopConfig(ABC):
         patience: stop after so many epochs without a better validation.
         max_minutes: stop after the epoch in which so many minutes of training are over, those before a resumption included;
             0: never. With it a run depends on the machine's speed.
-        validation_cases: at most so many validation events are scored per epoch, the same ones each time.
-        seed: of weights, order, negatives and dropout.
     """
 
     dim: int = 64
@@ -43,29 +68,18 @@ class LoopConfig(ABC):
     epochs: int = 100
     patience: int = 5
     max_minutes: float = 0.0
-    validation_cases: int = 3000
-    seed: int = 42
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise WrongUse(f"seed: must be at least 0, got {self.seed}")
+        super().__post_init__()
         if self.candidates < 0:
             raise WrongUse(f"candidates: must be at least 0, got {self.candidates}")
-        for name in ("batch_windows", "epochs", "patience", "validation_cases"):
+        for name in ("batch_windows", "epochs", "patience"):
             if getattr(self, name) < 1:
                 raise WrongUse(f"{name}: must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.max_minutes < math.inf:
             raise WrongUse(f"max_minutes: must be at least 0, got {self.max_minutes}")
         if not 0 < self.learning_rate < math.inf:
             raise WrongUse(f"learning_rate: must be above 0, got {self.learning_rate}")
-
-    @abstractmethod
-    def network(self, items_per_domain: tuple[int, ...]) -> Any:
-        """The sizes of the network for this catalogue.
-
-        Raises:
-            WrongUse: they contradict each other.
-        """
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from training.cases import contexts
 from training.dataset import Dataset
 from training.graph import OPSET, write_graph
 from training.members import HALF_LIVES
-from training.methods import syncrec_of, to_json
+from training.methods import syncrec_config, syncrec_of, to_json
 from training.run import TrainedRun
 from training.served_ranker import ServedRanker, served_ranker
 
@@ -57,7 +57,7 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
     Raises:
         WorkFailed: graph and checkpoint differ, or the disk is full; nothing is left behind.
     """
-    dataset, config = trained.dataset, trained.run.config
+    dataset, config = trained.dataset, syncrec_config(trained.run.config)
     network = syncrec_of(trained.objective).network.cpu().eval()
     served = served_ranker(trained)
     recent = served.recent.shape

@@ -194,7 +194,8 @@ class Training:
 
     def _after_epoch(self, score: float) -> None:
         state, config = self.state, self.config
-        if score > state.best_score:
+        # Without validation events the last epoch is the best.
+        if score > state.best_score or not self.dataset.validation.events:
             state.best_score, state.best_epoch = score, state.epoch
             if self.processes.rank == 0:
                 notes = {"fingerprint": self.dataset.fingerprint, "epoch": state.epoch, "validation_ndcg_at_10": score}

@@ -37,9 +37,17 @@ from training.baselines.masked import MaskedObjective
 from training.baselines.next_item import TARGET_LOSSES, NextItemObjective
 from training.baselines.per_domain import PerDomainObjective
 from training.baselines.static import StaticObjective
-from training.config import LoopConfig, TrainingConfig, default, paper
+from training.config import RunConfig, TrainingConfig, default, paper
 from training.configured import changed
 from training.dataset import Dataset
+from training.memory_based.runs import (
+    EaseRun,
+    ItemKnnRun,
+    MemoryBased,
+    MemoryBasedConfig,
+    RecentPopularityRun,
+    VSknnRun,
+)
 from training.objective import Objective, SyNCRecObjective, next_item_losses
 
 
@@ -51,7 +59,7 @@ class Method:
     build: config and dataset -> the network and its loss, freshly initialised.
     """
 
-    config: type[LoopConfig]
+    config: type[RunConfig]
     build: Callable[[Any, Dataset], Objective]
 
 
@@ -110,6 +118,10 @@ def _bert4rec(config: BERT4RecConfig, dataset: Dataset) -> MaskedObjective:
     return MaskedObjective(network, config.mask_share, config.max_history)
 
 
+def _memory_based(config: MemoryBasedConfig, dataset: Dataset) -> MemoryBased:
+    return MemoryBased(config.fit(dataset))
+
+
 METHODS = {
     "syncrec": Method(TrainingConfig, _syncrec),
     "sasrec": Method(SASRecConfig, _sasrec),
@@ -121,9 +133,13 @@ METHODS = {
     "sasrec-shapley": Method(ShapleyConfig, _shapley),
     "mmoe": Method(MMoEConfig, _mmoe),
     "ple": Method(PLEConfig, _ple),
+    "recent-popularity": Method(RecentPopularityRun, _memory_based),
+    "item-knn": Method(ItemKnnRun, _memory_based),
+    "v-sknn": Method(VSknnRun, _memory_based),
+    "ease": Method(EaseRun, _memory_based),
 }
 
-PRESETS: dict[str, Callable[[], LoopConfig]] = {
+PRESETS: dict[str, Callable[[], RunConfig]] = {
     "default": default,
     "paper": paper,
     "sasrec": sasrec,
@@ -137,6 +153,10 @@ PRESETS: dict[str, Callable[[], LoopConfig]] = {
     "sasrec-shapley": ShapleyConfig,
     "mmoe": MMoEConfig,
     "ple": PLEConfig,
+    "recent-popularity": RecentPopularityRun,
+    "item-knn": ItemKnnRun,
+    "v-sknn": VSknnRun,
+    "ease": EaseRun,
 }
 
 
@@ -151,23 +171,36 @@ def syncrec_of(objective: Objective) -> SyNCRecObjective:
     return objective
 
 
-def method_of(config: LoopConfig) -> str:
+def syncrec_config(config: RunConfig) -> TrainingConfig:
+    """The config of a SyNCRec run.
+
+    Raises:
+        WorkFailed: it is another method's.
+    """
+    if not isinstance(config, TrainingConfig):
+        raise WorkFailed(
+            f"a run of {method_of(config)}: only SyNCRec is exported and served; other methods are for comparisons"
+        )
+    return config
+
+
+def method_of(config: RunConfig) -> str:
     """The name of the method that a config belongs to."""
     return next(name for name, method in METHODS.items() if method.config is type(config))
 
 
-def build_objective(config: LoopConfig, dataset: Dataset) -> Objective:
+def build_objective(config: RunConfig, dataset: Dataset) -> Objective:
     """Network and losses, initialised from the seed of the config."""
     torch.manual_seed(config.seed)
     return METHODS[method_of(config)].build(config, dataset)
 
 
-def to_json(config: LoopConfig) -> dict[str, Any]:
+def to_json(config: RunConfig) -> dict[str, Any]:
     """What `from_json` reads."""
     return {"method": method_of(config), **asdict(config)}
 
 
-def from_json(content: Mapping[str, Any], where: str) -> LoopConfig:
+def from_json(content: Mapping[str, Any], where: str) -> RunConfig:
     """The config that a run carries.
 
     Raises:

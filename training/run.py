@@ -18,7 +18,7 @@ from torch import Tensor
 
 from formats.errors import WorkFailed
 from training.checkpoint import read_checkpoint
-from training.config import LoopConfig
+from training.config import RunConfig
 from training.dataset import Dataset, open_dataset
 from training.methods import build_objective, from_json, to_json
 from training.objective import Objective
@@ -32,7 +32,7 @@ class Run:
     """A run that was read."""
 
     path: Path
-    config: LoopConfig
+    config: RunConfig
     dataset_path: Path
     fingerprint: str
 
@@ -47,7 +47,7 @@ class TrainedRun:
     notes: dict[str, Any]
 
 
-def write_run(path: Path, config: LoopConfig, dataset: Dataset) -> None:
+def write_run(path: Path, config: RunConfig, dataset: Dataset) -> None:
     """Write `run.json`."""
     content = {
         "config": to_json(config),

@@ -6,9 +6,10 @@ from typing import Final
 
 from model.mixed_ranker import CROSS, Weights
 from training.cases import contexts
-from training.config import LoopConfig, TrainingConfig
+from training.config import RunConfig, TrainingConfig
 from training.members import NAMES, Members, fit_members
 from training.memory import bounded_memory
+from training.methods import syncrec_config
 from training.mixture import MixtureScorer, fit_mixture, read_mixture, write_mixture
 from training.ranking import Catalogue, Scorer
 from training.run import TrainedRun, open_trained
@@ -27,7 +28,7 @@ class ServedMixture:
     weights: list[Weights]
 
 
-def serves_mixture(config: LoopConfig) -> bool:
+def serves_mixture(config: RunConfig) -> bool:
     """Whether runs with this config serve a mixture."""
     return isinstance(config, TrainingConfig) and config.mixture
 
@@ -39,7 +40,7 @@ def served_mixture(trained: TrainedRun) -> ServedMixture:
         WorkFailed: its weights are missing or damaged.
     """
     weights = read_mixture(trained.run.path, trained.dataset.domains, NAMES)
-    return ServedMixture(fit_members(trained.dataset, trained.run.config.max_history), weights)
+    return ServedMixture(fit_members(trained.dataset, syncrec_config(trained.run.config).max_history), weights)
 
 
 def scorers_of(trained: TrainedRun, catalogue: Catalogue) -> dict[str, Scorer]:
@@ -57,7 +58,7 @@ def choose_mixture(path: Path) -> list[Weights]:
     dataset, catalogue = trained.dataset, catalogue_of(trained.dataset)
     cases = contexts(dataset, "validation")
     cases = cases.take(drawn_cases(cases, FITTED_CASES, seed=0))
-    members = fit_members(dataset, trained.run.config.max_history)
+    members = fit_members(dataset, syncrec_config(trained.run.config).max_history)
     with bounded_memory():
         scorers = members.scorers(trained.objective.scorers(catalogue))
         weights = fit_mixture(scorers, cases, catalogue, drops_repeats(dataset), default=CROSS)

@@ -64,11 +64,30 @@ class SASRecConfig(BaselineConfig):
 
 @dataclass(frozen=True)
 class PerDomainConfig(SASRecConfig):
-    """One run of SASRec for each domain alone; every value holds for each of them."""
+    """One run of SASRec for each domain alone; every value holds for each of them.
 
-    def of_one_domain(self) -> SASRecConfig:
-        """The config of one of these runs."""
-        return SASRecConfig(**asdict(self))
+    Attributes:
+        domain_epochs: `epochs` of each domain in order, with commas between; empty: the same for all.
+    """
+
+    domain_epochs: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(word.isdecimal() and int(word) for word in self.domain_epochs.split(",") if self.domain_epochs):
+            raise WrongUse(f"domain_epochs: must be numbers above 0 with commas between, got {self.domain_epochs}")
+
+    def of_domain(self, number: int) -> SASRecConfig:
+        """The config of one of these runs, by the domain's number from 1.
+
+        Raises:
+            WrongUse: `domain_epochs` says nothing of this domain.
+        """
+        values = asdict(self)
+        epochs = list(map(int, filter(None, values.pop("domain_epochs").split(","))))
+        if epochs and number > len(epochs):
+            raise WrongUse(f"domain_epochs: says nothing of domain number {number}: {self.domain_epochs}")
+        return SASRecConfig(**{**values, **({"epochs": epochs[number - 1]} if epochs else {})})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 
 from training.baselines.config import PerDomainConfig
 from training.checkpoint import read_checkpoint, write_checkpoint
-from training.config import LoopConfig
 from training.dataset import Dataset
 from training.domain_view import one_domain
 from training.loop import Progress, Stopped, Training
@@ -76,7 +75,7 @@ class PerDomainTraining:
             folder.mkdir(exist_ok=True)
         self.current = Training(
             one_domain(self.dataset, number),
-            self.config.of_one_domain(),
+            self.config.of_domain(number),
             folder,
             self.processes,
             lambda now: self.report(replace(now, part=name)),
@@ -101,16 +100,3 @@ class PerDomainTraining:
 
     def _folder(self, number: int) -> Path:
         return self.path / f"domain-{number}"
-
-
-def training_of(
-    dataset: Dataset,
-    config: LoopConfig,
-    path: Path,
-    processes: Processes,
-    report: Callable[[Progress], None],
-) -> Training | PerDomainTraining:
-    """The training that a config asks for."""
-    if isinstance(config, PerDomainConfig):
-        return PerDomainTraining(dataset, config, path, processes, report)
-    return Training(dataset, config, path, processes, report)

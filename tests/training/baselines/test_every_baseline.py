@@ -9,9 +9,9 @@ import pytest
 from syncrec import cli
 from tests.reference.datasets import random_histories, write_dataset
 from training.baselines.config import BaselineConfig
-from training.baselines.per_domain_training import training_of
 from training.methods import METHODS, PRESETS, method_of
 from training.processes import Processes
+from training.trainings import training_of
 
 SIZES = {"Books": 7, "Games": 8, "Toys": 6}
 BASELINES = [name for name in sorted(PRESETS) if isinstance(PRESETS[name](), BaselineConfig)]

@@ -1,5 +1,4 @@
 import signal
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,8 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from formats.errors import WorkFailed
 from tests.reference.datasets import random_histories, write_dataset
-from training.baselines.config import PerDomainConfig, SASRecConfig
-from training.baselines.per_domain_training import training_of
+from training.baselines.config import PerDomainConfig
 from training.cases import contexts
 from training.domain_view import one_domain
 from training.evaluate import Validation
@@ -17,6 +15,7 @@ from training.methods import build_objective
 from training.processes import Processes
 from training.run import BEST, LAST, open_trained, read_checkpoint, write_run
 from training.task import catalogue_of
+from training.trainings import training_of
 
 SIZES = {"A": 9, "B": 7, "C": 6}
 CONFIG = PerDomainConfig(
@@ -62,7 +61,7 @@ def test_the_networks_share_no_parameter(dataset):
 def test_each_network_is_what_training_on_its_domain_alone_gives(dataset, run, tmp_path, number):
     """To the bit, its own best epoch included."""
     path, training, _, _ = run
-    alone = Training(one_domain(dataset, number), SASRecConfig(**asdict(CONFIG)), tmp_path, Processes(), lambda _: None)
+    alone = Training(one_domain(dataset, number), CONFIG.of_domain(number), tmp_path, Processes(), lambda _: None)
     alone.train()
     ours, _ = read_checkpoint(path / BEST)
     expected, notes = read_checkpoint(tmp_path / BEST)
