@@ -41,12 +41,14 @@ def answer(
     exclude_seen: bool,
     whole_catalogue: bool = False,
     sampled: int | None = None,
+    shares: bool = False,
 ) -> Answers:
     """Score all cases once.
 
     Args:
         cases, scorer, catalogue, exclude_seen, whole_catalogue: as in `training.ranking.scored`.
         sampled: rank also among so many drawn candidates; every scorer meets the same ones.
+        shares: what the scores are; see `training.calibration.confidence`.
     """
     n = len(cases)
     found = Answers(
@@ -58,8 +60,6 @@ def answer(
         right=np.full(n, np.nan),
     )
     random = np.random.default_rng(0)
-    # A scorer of probabilities has the attribute `shares`; those of others are logits.
-    shares = bool(getattr(scorer, "shares", False))
     for batch in scored(cases, scorer, catalogue, exclude_seen, whole_catalogue):
         _record(found, batch, shares)
         if sampled is not None and found.sampled_ranks is not None:

@@ -28,7 +28,8 @@ def confidence(scores: NDArray[np.float32], shares: bool) -> Floats:
         return (logits.amax(1) - logits.logsumexp(1)).double().exp().numpy()
     candidates = np.count_nonzero(scores >= 0, axis=1)
     total = np.maximum(scores, 0).sum(axis=1, dtype=np.float64)
-    return np.where(total > 0, scores.max(axis=1) / np.where(total > 0, total, 1), 1 / candidates)
+    probability: Floats = np.where(total > 0, scores.max(axis=1) / np.where(total > 0, total, 1), 1 / candidates)
+    return probability
 
 
 def first_is_right(scores: NDArray[np.float32], target: NDArray[np.int64], ranks: Ranks) -> Floats:

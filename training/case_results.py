@@ -18,6 +18,7 @@ from formats.manifests import sha256_of
 from training.case_table import KEY, ranks_of
 from training.evaluate import Evaluation, Protocol, score_part
 from training.metrics import Ranks
+from training.mixture import MIXTURE
 from training.run import BEST, open_trained
 from training.task import drops_repeats
 
@@ -106,6 +107,6 @@ def _read(file: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         raise WorkFailed(f"{file}: damaged: {str(error).splitlines()[0]}; remove it to evaluate again") from error
 
 
-def _model(path: Path) -> str | None:
-    """Says which model the run holds; a run that was trained on has another one."""
-    return sha256_of(path / BEST) if (path / BEST).exists() else None
+def _model(path: Path) -> dict[str, str]:
+    """Says what the run answers by; a run that was trained on says something else."""
+    return {name: sha256_of(path / name) for name in (BEST, MIXTURE) if (path / name).exists()}

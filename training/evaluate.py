@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from model.mixed_ranker import CROSS, SINGLE
 from training.answers import Answers, answer
 from training.beyond_accuracy import ListsOfDomain
 from training.calibration import expected_calibration_error
@@ -19,13 +20,15 @@ from training.metrics import METRICS, Ranks, ndcg_at_k
 from training.objective import Objective
 from training.ranking import Catalogue, rank_cases
 from training.run import TrainedRun
-from training.served import scorers_of
+from training.served import MIXED, scorers_of
 from training.slices import slices
 from training.task import catalogue_of, drawn_cases, drops_repeats
 
 CUT_OFFS = (5, 10, 20)
 POPULARITY = "popularity"
 RANKINGS = {"domain": "full, in the target's domain", "catalogue": "full, among the items of all domains"}
+# What the scores of a scorer are. Those of others, counts and similarities, say nothing of probability.
+LOGITS, SHARES = {CROSS, SINGLE}, {MIXED}
 Values = dict[str, float]
 Table = dict[str, Any]
 
@@ -99,7 +102,7 @@ def score_part(trained: TrainedRun, protocol: Protocol) -> Evaluation:
     whole, sampled = protocol.among == "catalogue", protocol.sampled
     with bounded_memory():
         answers = {
-            name: answer(cases, scorer, catalogue, protocol.exclude_seen, whole, sampled)
+            name: answer(cases, scorer, catalogue, protocol.exclude_seen, whole, sampled, name in SHARES)
             for name, scorer in {**scorers_of(trained, catalogue), POPULARITY: catalogue.popular}.items()
         }
     return Evaluation(dataset, catalogue, protocol, cases, answers)
@@ -211,8 +214,7 @@ def _lists(evaluation: Evaluation, domain: int, which: NDArray[np.int64], catego
         **{
             name: {
                 **lists.measures(answers.first[which]),
-                # Counts are no logits: popularity's softmax says nothing.
-                "calibration_error": None if name == POPULARITY else _calibration_error(answers, which),
+                "calibration_error": _calibration_error(answers, which) if name in LOGITS | SHARES else None,
             }
             for name, answers in evaluation.answers.items()
         },

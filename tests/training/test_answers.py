@@ -60,14 +60,12 @@ def test_where_popularity_stands_in_there_is_a_list_but_no_confidence():
     assert np.isnan(found.confidence).tolist() == np.isnan(found.right).tolist() == [True, False]
 
 
-def test_a_scorer_of_shares_says_so_by_an_attribute():
-    class Shares:
-        shares = True
+def test_scores_that_are_shares_need_no_softmax():
+    def shares(cases, domain):
+        return np.tile(np.arange(SIZES[domain], dtype=np.float32), (len(cases), 1))
 
-        def __call__(self, cases, domain):
-            return np.tile(np.arange(SIZES[domain], dtype=np.float32), (len(cases), 1))
-
-    assert answer(cases_of(([6], 18)), Shares(), CATALOGUE, True).confidence == pytest.approx([2 / (0 + 1 + 2)])
+    found = answer(cases_of(([6], 18)), shares, CATALOGUE, True, shares=True)
+    assert found.confidence == pytest.approx([2 / (0 + 1 + 2)])
 
 
 def test_lists_of_the_whole_catalogue_mix_domains():

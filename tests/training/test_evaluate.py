@@ -157,8 +157,8 @@ def test_evaluating_twice_gives_the_same_numbers(tiny_trained, result):
     assert evaluate(tiny_trained, Protocol()) == result
 
 
-def untrained(dataset, **changes):
-    config = TrainingConfig(dim=8, max_history=4, experts=2, layers=1, **changes)
+def untrained(dataset):
+    config = TrainingConfig(dim=8, max_history=4, experts=2, layers=1, mixture=False)
     objective = build_objective(config, dataset).eval()
     return TrainedRun(Run(dataset.path, config, dataset.path, dataset.fingerprint), dataset, objective, {"epoch": 1})
 
