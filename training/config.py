@@ -97,7 +97,7 @@ class TrainingConfig(LoopConfig):
             otherwise CDSR alone, as the paper does.
     """
 
-    experts: int = 5
+    experts: int = 3
     single_experts: int = 1
     gap_momentum: float = 0.9
     temperature: float = 1.0
@@ -159,6 +159,7 @@ def paper() -> TrainingConfig:
         temperature=1.0,
         weight_floor=0.0,
         mutual_information=1.0,
+        experts=5,
         mixture=False,
         candidates=0,
         every_window=False,

@@ -24,12 +24,14 @@ def configured(config: Config, file: Path | None, assignments: Sequence[str]) ->
     """
     if file is not None:
         config = changed(config, _read(file), str(file))
+    values = {}
     for word in assignments:
         key, equals, text = word.partition("=")
         if not equals:
             raise WrongUse(f"--set {word}: must be key=value")
-        config = changed(config, {key: text}, "--set")
-    return config
+        values[key] = text
+    # All at once: two values may be right together only.
+    return changed(config, values, "--set")
 
 
 def changed(config: Config, changes: Mapping[str, Any], where: str) -> Config:

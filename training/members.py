@@ -1,6 +1,6 @@
 """The members of the served mixture, as scorers of shares: both towers, recent popularity and item kNN."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import softmax
-from torch.nn import functional as F
 
 from formats.bundle import recent_column
-from model.mixed_ranker import CROSS, NEIGHBOURS, OWN_NEIGHBOURS, SINGLE
+from model.mixed_ranker import CROSS, NEIGHBOURS, OWN_NEIGHBOURS, SINGLE, Weights
 from model.neighbours import Neighbours
 from training.cases import Cases
 from training.dataset import Dataset
 from training.memory_based.decay import PlaceDecay, TimeDecay
+from training.memory_based.groups import place_in_group
 from training.memory_based.item_knn import ItemKnn, ItemKnnConfig, fit_item_knn
 from training.memory_based.newest_events import newest_events
 from training.memory_based.recent_popularity import RecentPopularity, RecentPopularityConfig, fit_recent_popularity
@@ -27,8 +27,8 @@ HALF_LIVES: Final = (4.0, 14.0, 60.0)
 # Few neighbours: the table is a constant of the graph, and more than 20 changed nothing on either real set.
 KNN_NEIGHBOURS: Final = 20
 KNN_PAIRS: Final = TimeDecay(half_life_days=30, floor=0.02)
-KNN_HISTORY: Final = PlaceDecay(0.9)
-KNN_DAMPING: Final = 0.5
+KNN_HISTORY: Final = PlaceDecay(0.95)
+KNN_DAMPING: Final = 0.25  # the cosine's 0.5 punishes popular items too much on both real sets
 
 
 RECENT: Final = tuple(map(recent_column, HALF_LIVES))
@@ -52,12 +52,23 @@ class Members:
         counts = [np.concatenate([one.on_days(np.array([day]), d)[0] for d in domains]) for one in self.recent.values()]
         return np.pad(np.stack(counts), ((0, 0), (1, 1)))
 
-    def neighbours(self) -> Neighbours:
-        """The table of item kNN as tensors."""
-        item, weight = self.knn.table()
-        sizes = torch.tensor([columns.stop - columns.start for columns in self.knn.columns])
-        item_domain = F.pad(torch.repeat_interleave(torch.arange(1, len(sizes) + 1), sizes), (1, 1))
-        return Neighbours(torch.from_numpy(item), torch.from_numpy(weight), item_domain, KNN_HISTORY.factor)
+    def neighbours(self, weights: Sequence[Weights]) -> Neighbours | None:
+        """Item kNN as tensors, for a mixture of these weights per domain; None if no domain gives it any."""
+        of_all, of_own = ([one.get(name, 0.0) for one in weights] for name in (NEIGHBOURS, OWN_NEIGHBOURS))
+        used = np.flatnonzero(np.add(of_all, of_own)).tolist()
+        if not used:
+            return None
+        sizes = [columns.stop - columns.start for columns in self.knn.columns]
+        item_domain = np.pad(np.repeat(np.arange(1, len(sizes) + 1), sizes), 1)
+        domains = [number + 1 for number in used]
+        return Neighbours(
+            *map(torch.from_numpy, _by_domain(*self.knn.table(), item_domain, domains)),
+            torch.from_numpy(item_domain),
+            KNN_HISTORY.factor,
+            domains,
+            [of_all[number] for number in used],
+            [of_own[number] for number in used],
+        )
 
     def _own(self, cases: Cases, domain: int) -> NDArray[np.float32]:
         """Item kNN from the events of the domain alone, within the same window."""
@@ -66,8 +77,7 @@ class Members:
         row = np.repeat(np.arange(len(cases)), np.diff(window.offsets))
         own = (window.item_index >= columns[domain].start) & (window.item_index < columns[domain].stop)
         row, item = row[own], window.item_index[own]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        weights = (KNN_HISTORY.factor**place).astype(np.float32)
+        weights = (KNN_HISTORY.factor ** place_in_group(row)).astype(np.float32)
         histories = csr_array((weights, (row, item)), shape=(len(cases), columns[-1].stop))
         scores: NDArray[np.float32] = (histories @ self.knn.weights[domain]).toarray()
         return scores
@@ -113,3 +123,18 @@ def _of_counts(scorer: Scorer) -> Scorer:
         return shares
 
     return score
+
+
+def _by_domain(
+    item: NDArray[np.int32], weight: NDArray[np.float32], item_domain: NDArray[np.int64], domains: Sequence[int]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """A table of neighbours (`ItemKnn.table`) by their domains, [items + 1, domain, most neighbours in a domain] each."""
+    of_domain = [item_domain[item] == domain for domain in domains]
+    most = max(1, *(int(here.sum(axis=1).max()) for here in of_domain))
+    items = np.zeros((len(item), len(domains), most), dtype=np.int32)
+    weights = np.zeros(items.shape, dtype=np.float32)
+    for number, here in enumerate(of_domain):
+        row = np.nonzero(here)[0]
+        places = row, number, place_in_group(row)
+        items[places], weights[places] = item[here], weight[here]
+    return items, weights
