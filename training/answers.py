@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import confidence, first_is_right
+from training.calibration import ScoreKind, confidence, first_is_right
 from training.cases import Cases
 from training.metrics import Ranks, first_places, mid_ranks
 from training.ranking import Catalogue, Scored, Scorer, drawn_candidates, scored
@@ -22,7 +22,7 @@ class Answers:
     sampled_ranks: among the drawn candidates, [cases]; None if none were drawn.
     stood_in: where popularity answered, because the user has no known event, [cases].
     first: item indices of the first places, best first; 0 where there are fewer candidates or no scores, [cases, PLACES].
-    confidence: probability of the first place, NaN where the scorer gave no scores, [cases].
+    confidence: probability of the first place, NaN where the scorer gave none, [cases].
     right: probability that the first place is the target, NaN as before, [cases].
     """
 
@@ -41,14 +41,14 @@ def answer(
     exclude_seen: bool,
     whole_catalogue: bool = False,
     sampled: int | None = None,
-    shares: bool = False,
+    kind: ScoreKind | None = None,
 ) -> Answers:
     """Score all cases once.
 
     Args:
         cases, scorer, catalogue, exclude_seen, whole_catalogue: as in `training.ranking.scored`.
         sampled: rank also among so many drawn candidates; every scorer meets the same ones.
-        shares: what the scores are; see `training.calibration.confidence`.
+        kind: what the scores are; None: nothing that speaks of probability.
     """
     n = len(cases)
     found = Answers(
@@ -61,19 +61,20 @@ def answer(
     )
     random = np.random.default_rng(0)
     for batch in scored(cases, scorer, catalogue, exclude_seen, whole_catalogue):
-        _record(found, batch, shares)
+        _record(found, batch, kind)
         if sampled is not None and found.sampled_ranks is not None:
             candidates = drawn_candidates(batch.scores, batch.target, sampled, random)
             found.sampled_ranks[batch.which] = mid_ranks(candidates, batch.target)
     return found
 
 
-def _record(found: Answers, batch: Scored, shares: bool) -> None:
+def _record(found: Answers, batch: Scored, kind: ScoreKind | None) -> None:
     ranks = mid_ranks(batch.scores, batch.target)
     found.ranks[batch.which] = ranks
     found.stood_in[batch.which] = batch.stood_in
     columns = first_places(batch.scores, PLACES)
     found.first[batch.which] = np.where(columns < 0, 0, columns + batch.first_item)
-    own = ~batch.stood_in
-    found.confidence[batch.which[own]] = confidence(batch.scores, shares)[own]
-    found.right[batch.which[own]] = first_is_right(batch.scores, batch.target, ranks)[own]
+    if kind is not None:
+        own = ~batch.stood_in
+        found.confidence[batch.which[own]] = confidence(batch.scores, kind)[own]
+        found.right[batch.which[own]] = first_is_right(batch.scores, batch.target, ranks)[own]

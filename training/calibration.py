@@ -1,6 +1,6 @@
 """Whether the probability that a scorer gives its first place says how often that place is right."""
 
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -10,20 +10,22 @@ from training.metrics import Ranks
 
 Floats = NDArray[np.float64]
 
+ScoreKind = Literal["logits", "shares"]
+
 BINS: Final = 15
 
 
-def confidence(scores: NDArray[np.float32], shares: bool) -> Floats:
+def confidence(scores: NDArray[np.float32], kind: ScoreKind) -> Floats:
     """Probability of the first place among the candidates.
 
     Args:
         scores: -inf where an item is no candidate, [cases, candidates].
-        shares: whether they are probabilities up to a factor, none below 0: max / sum. Otherwise they are logits, and it is
-            that of their softmax: exp(max) / sum of exp.
+        kind: `logits`: that of their softmax, exp(max) / sum of exp. `shares`: they are probabilities up to a factor, none
+            below 0: max / sum; where all are 0, all candidates are equally probable.
     Returns:
-        [cases]. Shares that are all 0 make all candidates equally probable.
+        [cases].
     """
-    if not shares:
+    if kind == "logits":
         logits = torch.from_numpy(scores)
         return (logits.amax(1) - logits.logsumexp(1)).double().exp().numpy()
     candidates = np.count_nonzero(scores >= 0, axis=1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.mixed_ranker import CROSS, SINGLE
 from training.answers import Answers, answer
 from training.beyond_accuracy import ListsOfDomain
-from training.calibration import expected_calibration_error
+from training.calibration import ScoreKind, expected_calibration_error
 from training.case_table import case_table
 from training.cases import Cases, contexts
 from training.dataset import Dataset
@@ -28,7 +28,7 @@ CUT_OFFS = (5, 10, 20)
 POPULARITY = "popularity"
 RANKINGS = {"domain": "full, in the target's domain", "catalogue": "full, among the items of all domains"}
 # What the scores of a scorer are. Those of others, counts and similarities, say nothing of probability.
-LOGITS, SHARES = {CROSS, SINGLE}, {MIXED}
+SCORE_KINDS: dict[str, ScoreKind] = {CROSS: "logits", SINGLE: "logits", MIXED: "shares"}
 Values = dict[str, float]
 Table = dict[str, Any]
 
@@ -102,7 +102,7 @@ def score_part(trained: TrainedRun, protocol: Protocol) -> Evaluation:
     whole, sampled = protocol.among == "catalogue", protocol.sampled
     with bounded_memory():
         answers = {
-            name: answer(cases, scorer, catalogue, protocol.exclude_seen, whole, sampled, name in SHARES)
+            name: answer(cases, scorer, catalogue, protocol.exclude_seen, whole, sampled, SCORE_KINDS.get(name))
             for name, scorer in {**scorers_of(trained, catalogue), POPULARITY: catalogue.popular}.items()
         }
     return Evaluation(dataset, catalogue, protocol, cases, answers)
@@ -214,7 +214,7 @@ def _lists(evaluation: Evaluation, domain: int, which: NDArray[np.int64], catego
         **{
             name: {
                 **lists.measures(answers.first[which]),
-                "calibration_error": _calibration_error(answers, which) if name in LOGITS | SHARES else None,
+                "calibration_error": _calibration_error(answers, which),
             }
             for name, answers in evaluation.answers.items()
         },

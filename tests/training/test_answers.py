@@ -22,7 +22,7 @@ def slow_scores(cases, case, exclude_seen=True):
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_everything_agrees_with_a_loop_over_cases_and_candidates(exclude_seen):
     cases = random_cases(60)
-    found = answer(cases, by_history, CATALOGUE, exclude_seen)
+    found = answer(cases, by_history, CATALOGUE, exclude_seen, kind="logits")
     for case in range(60):
         scores = slow_scores(cases, case, exclude_seen)
         target = int(cases.target[case])
@@ -46,7 +46,7 @@ def test_ranks_are_those_of_rank_cases():
 
 
 def test_a_cold_target_has_no_place_no_list_and_no_confidence():
-    found = answer(cases_of(([1], 0, 2), ([1], 3)), constant, CATALOGUE, True, sampled=2)
+    found = answer(cases_of(([1], 0, 2), ([1], 3)), constant, CATALOGUE, True, sampled=2, kind="logits")
     assert np.isposinf(found.ranks).tolist() == [True, False]
     assert np.isposinf(found.sampled_ranks).tolist() == [True, False]
     assert found.first[0].tolist() == [0] * PLACES
@@ -54,7 +54,7 @@ def test_a_cold_target_has_no_place_no_list_and_no_confidence():
 
 
 def test_where_popularity_stands_in_there_is_a_list_but_no_confidence():
-    found = answer(cases_of(([0], 7), ([6], 7)), constant, CATALOGUE, True)
+    found = answer(cases_of(([0], 7), ([6], 7)), constant, CATALOGUE, True, kind="logits")
     assert found.stood_in.tolist() == [True, False]
     assert found.first[0].tolist() == list(range(6, 16))  # popularity falls with the item
     assert np.isnan(found.confidence).tolist() == np.isnan(found.right).tolist() == [True, False]
@@ -64,8 +64,14 @@ def test_scores_that_are_shares_need_no_softmax():
     def shares(cases, domain):
         return np.tile(np.arange(SIZES[domain], dtype=np.float32), (len(cases), 1))
 
-    found = answer(cases_of(([6], 18)), shares, CATALOGUE, True, shares=True)
+    found = answer(cases_of(([6], 18)), shares, CATALOGUE, True, kind="shares")
     assert found.confidence == pytest.approx([2 / (0 + 1 + 2)])
+
+
+def test_scores_of_no_probability_have_no_confidence():
+    found = answer(random_cases(5), by_history, CATALOGUE, True)
+    assert np.isnan(found.confidence).all()
+    assert np.isnan(found.right).all()
 
 
 def test_lists_of_the_whole_catalogue_mix_domains():
@@ -101,8 +107,8 @@ def test_every_scorer_meets_the_same_drawn_candidates():
 @pytest.mark.parametrize("size", [1, 7])
 def test_the_number_of_cases_scored_at_once_changes_nothing(monkeypatch, size):
     cases = random_cases(40)
-    whole = answer(cases, by_history, CATALOGUE, True, sampled=4)
+    whole = answer(cases, by_history, CATALOGUE, True, sampled=4, kind="logits")
     monkeypatch.setattr(training.ranking, "CASES_PER_BATCH", size)
-    parts = answer(cases, by_history, CATALOGUE, True, sampled=4)
+    parts = answer(cases, by_history, CATALOGUE, True, sampled=4, kind="logits")
     for name, values in vars(whole).items():
         np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-12)

@@ -11,17 +11,17 @@ def scores(*rows):
 
 
 def test_confidence_is_the_softmax_of_the_first_place():
-    found = confidence(scores([0, math.log(3), -math.inf], [5, 5, 5]), shares=False)
+    found = confidence(scores([0, math.log(3), -math.inf], [5, 5, 5]), "logits")
     assert found == pytest.approx([3 / 4, 1 / 3])
 
 
 def test_shares_are_probabilities_already_but_for_what_is_no_candidate():
-    found = confidence(scores([0.3, 0.1, -math.inf], [0, 0, -math.inf], [2, 4, 2]), shares=True)
+    found = confidence(scores([0.3, 0.1, -math.inf], [0, 0, -math.inf], [2, 4, 2]), "shares")
     assert found == pytest.approx([3 / 4, 1 / 2, 1 / 2])
 
 
 def test_large_scores_do_not_overflow():
-    assert confidence(scores([500, 490, -500]), shares=False) == pytest.approx(1 / (1 + math.exp(-10)), rel=1e-4)
+    assert confidence(scores([500, 490, -500]), "logits") == pytest.approx(1 / (1 + math.exp(-10)), rel=1e-4)
 
 
 def test_the_first_place_is_right_only_if_nothing_is_above_the_target_and_shared_among_equals():
