@@ -19,10 +19,12 @@ from formats.errors import WrongUse
 from training.compare import compare
 from training.dataset import open_dataset
 from training.metrics import ndcg_at_k
+from training.studies.ensemble import ensemble
 from training.studies.outcome import Outcome, StudyTable
-from training.studies.race import Course, Entrant, chosen, race, tested, write_results
+from training.studies.race import Course, Entrant, chosen, race, seed_runs, tested, write_results
 
 OURS: Final = "default"
+SINGLES: Final = "sasrec-ss-per-domain"
 NETWORKS: Final = (
     ("dropout=0.5", "layers=1"),
     ("dropout=0.2", "layers=1"),
@@ -113,6 +115,10 @@ def results(entrants: Sequence[Entrant], course: Course) -> dict[str, Any]:
                 "seeds": len(theirs),
                 **compare(theirs, ours, _metric).to_json(),
             }
+    singles = next(seed_runs(entrant, course) for entrant in entrants if entrant.name == SINGLES)
+    if ours and len(singles) > 1:
+        two = [ensemble(singles[:2])]
+        found["two single models"] = {"chosen": None, "seeds": 1, **compare(two, ours, _metric).to_json()}
     return {"ours": entrants[0].name, "metric": "ndcg@10", "max_cases": course.max_cases, "methods": found}
 
 

@@ -27,7 +27,7 @@ from training.case_results import CaseResults, case_results
 from training.checkpoint import read_checkpoint
 from training.run import BEST
 
-LOG = "log.jsonl"
+LOG, FINISHED = "log.jsonl", "finished"
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,13 @@ def race(entrants: Sequence[Entrant], course: Course, jobs: int, report: Callabl
 
 def tested(entrant: Entrant, course: Course) -> list[CaseResults]:
     """Results of an entrant's seeds on the test events; nothing if it has not run yet."""
-    runs = [_seed_run(entrant, course, seed) for seed in _seeds(entrant, course)]
-    return [case_results(run, "test") for run in runs if (run / BEST).exists()]
+    return [case_results(run, "test") for run in seed_runs(entrant, course)]
 
 
 def chosen(entrant: Entrant, course: Course) -> dict[str, Any] | None:
     """The best trial by validation: what was set, score and epochs; None before all are done."""
     trials = [_trial_run(entrant, course, number) for number in range(_count(entrant, course))]
-    if not all((trial / BEST).exists() for trial in trials):
+    if not all((trial / FINISHED).exists() for trial in trials):
         return None
     notes = [read_checkpoint(trial / BEST)[1] for trial in trials]
     best = max(range(len(trials)), key=lambda number: float(notes[number]["validation_ndcg_at_10"]))
@@ -110,6 +109,7 @@ class _Runner:
         self.lock = threading.Lock()
 
     def run(self, entrant: Entrant) -> None:
+        """All pieces of one entrant, one after the other."""
         course = self.course
         for number in range(_count(entrant, course)):
             run = _trial_run(entrant, course, number)
@@ -127,24 +127,24 @@ class _Runner:
                 self.report(f"{entrant.name}: seed {seed} tested")
 
     def _train(self, run: Path, *words: str) -> None:
-        if (run / "finished").exists():
+        if (run / FINISHED).exists():
             return
         started = time.monotonic()
         run.parent.mkdir(exist_ok=True)
         begun = any(run.rglob("last.safetensors"))
         self._command("train", words[0], "--out", str(run), *(["--resume"] if begun else words[1:]))
         _, notes = read_checkpoint(run / BEST)
-        (run / "finished").touch()
         line = {
             "run": f"{run.parent.name}/{run.name}",
-            "words": [word for word in words[1:] if not Path(word).is_absolute()],
+            "words": [word for word in words[1:] if word != "--set" and not Path(word).is_absolute()],
             "validation_ndcg_at_10": notes["validation_ndcg_at_10"],
             "epochs": notes["epoch"],
             "seconds": round(time.monotonic() - started, 1),
         }
         with self.lock, (self.course.work / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
-        self.report(f"{line['run']}: validation NDCG@10 {line['validation_ndcg_at_10']:.4f}, {line['seconds']} s")
+        (run / FINISHED).touch()
+        self.report(f"{line['run']}: trained in {line['seconds']} s, validation {line['validation_ndcg_at_10']:.4f}")
 
     def _command(self, *words: str) -> None:
         # One thread each: two trainings side by side are faster than one after the other on two threads.
@@ -158,6 +158,12 @@ class _Runner:
         )
         if done.returncode:
             raise WorkFailed(f"syncrec {' '.join(words)}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+
+
+def seed_runs(entrant: Entrant, course: Course) -> list[Path]:
+    """Folders of an entrant's tested runs that are there."""
+    runs = [_seed_run(entrant, course, seed) for seed in _seeds(entrant, course)]
+    return [run for run in runs if (run / FINISHED).exists()]
 
 
 def write_results(course: Course, content: dict[str, Any]) -> None:
