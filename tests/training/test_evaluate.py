@@ -1,13 +1,15 @@
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from formats.history import encode_histories
 from tests.reference.datasets import write_dataset
-from tests.reference.ranks import mid_rank
+from tests.reference.ranks import best, mid_rank
 from training.config import TrainingConfig
 from training.evaluate import Protocol, Validation, evaluate
 from training.methods import build_objective
@@ -155,6 +157,67 @@ def test_ranking_among_all_items_agrees_with_one_case_at_a_time(tiny_trained):
 
 def test_evaluating_twice_gives_the_same_numbers(tiny_trained, result):
     assert evaluate(tiny_trained, Protocol()) == result
+
+
+def test_what_the_lists_are_like_agrees_with_a_loop(tiny_trained, result):
+    dataset = tiny_trained.dataset
+    counts = dataset.catalogue()["popularity"].to_list()
+    for number, name in enumerate(dataset.domains):
+        first = dataset.first_item(number + 1)
+        items = range(first, first + dataset.items_per_domain[number])
+        seen_by = [history for history, target, domain in slow_cases(dataset) if domain == number and target]
+        targets = [target for _, target, domain in slow_cases(dataset) if domain == number and target]
+        lists = []
+        for history, target in zip(seen_by, targets, strict=True):
+            candidates = [item for item in items if item not in history or item == target]
+            popularity = {item: counts[item - 1] for item in candidates}
+            lists.append([item for _, item in best(popularity, candidates, 10)])
+        found = result["beyond_accuracy"]["domains"][name]
+        assert found["n"] == len(lists)
+        assert found["popularity"]["coverage"] == pytest.approx(len(set().union(*lists)) / len(items))
+        total = sum(counts[item - 1] for item in items)
+        bits = [-math.log2(counts[item - 1] / total) for row in lists for item in row]
+        assert found["popularity"]["novelty"] == pytest.approx(np.mean(bits))
+
+
+def test_only_scores_of_probability_have_a_calibration_error(result):
+    macro = result["beyond_accuracy"]["macro"]
+    assert 0 <= macro["cross"]["calibration_error"] <= 1
+    assert macro["popularity"]["calibration_error"] is None
+
+
+def test_the_mean_of_domains_holds_for_the_lists_too(result):
+    domains = result["beyond_accuracy"]["domains"].values()
+    for measure in ("coverage", "gini", "novelty", "popularity_lift"):
+        assert result["beyond_accuracy"]["macro"]["single"][measure] == pytest.approx(
+            np.mean([table["single"][measure] for table in domains])
+        )
+
+
+def test_lists_are_as_varied_as_their_categories(tmp_path):
+    dataset = write_dataset(tmp_path / "d", {"A": 4, "B": 2}, [[1, 2, 5], [3, 4, 6]], test=[[3], [1]])
+    assert evaluate(untrained(dataset), Protocol())["beyond_accuracy"]["domains"]["A"]["cross"]["diversity"] is None
+    table = dataset.catalogue().with_columns(pl.Series("category", ["x", "y", None, "x", "y", "y"]))
+    table.write_parquet(dataset.path / "items.parquet")
+    found = evaluate(untrained(dataset), Protocol())["beyond_accuracy"]
+    # User 0 has had 1 and 2: a list of 3 (no category) and 4 has no pair; user 1, asked for 1, has 1 and 2 left.
+    assert found["domains"]["A"]["cross"]["diversity"] == 1
+    assert found["domains"]["B"]["cross"] is None
+    assert found["macro"]["cross"]["diversity"] == 1
+
+
+def test_slices_of_each_kind_hold_every_case_once(result):
+    for name, table in result["domains"].items():
+        for bins in result["slices"]["domains"][name].values():
+            assert sum(values["n"] for values in bins.values()) == table["n"]
+    assert result["slices"]["overall"]["target_count"]["0"]["n"] == result["overall"]["cold"]
+    for bins in result["slices"]["overall"].values():
+        weighted = sum(values["n"] * values["cross"]["ndcg@10"] for values in bins.values() if values["n"])
+        assert weighted / result["overall"]["n"] == pytest.approx(result["overall"]["cross"]["ndcg@10"])
+
+
+def test_the_result_is_json(result):
+    json.dumps(result, allow_nan=False)
 
 
 def untrained(dataset):
