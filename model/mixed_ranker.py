@@ -24,7 +24,7 @@ class Mixture(nn.Module):
     def __init__(
         self,
         network: SyNCRec,
-        neighbours: Neighbours,
+        neighbours: Neighbours | None,
         items_per_domain: tuple[int, ...],
         recent: Sequence[str],
         weights: Sequence[Weights],
@@ -33,7 +33,7 @@ class Mixture(nn.Module):
 
         Args:
             network: gives `cross` and `single`.
-            neighbours: gives `neighbours` and `own_neighbours`.
+            neighbours: gives `neighbours` and `own_neighbours`, with their weights; None if no domain gives them one.
             items_per_domain: sizes of the domains.
             recent: names of the members that count recent events, in the order of their rows.
             weights: per domain, member -> weight.
@@ -46,42 +46,56 @@ class Mixture(nn.Module):
         self.weights = [{name: weight for name, weight in of_domain.items() if weight > 0} for of_domain in weights]
         self.singles = [number for number, of_domain in enumerate(self.weights) if SINGLE in of_domain]
 
-    def forward(self, history: Tensor, recent: Tensor) -> Tensor:
+    def forward(self, history: Tensor, recent: Tensor | None = None) -> Tensor:
         """Shares of all items.
 
         Args:
             history: `formats.history.encode_histories`, [batch, slots].
-            recent: decayed counts of events, [half-lives, items + 2].
+            recent: decayed counts of events, [members that count recent events, items + 2]; None if there are none.
         Returns:
             [batch, items + 2]; 0 for padding and SOS.
         """
-        vectors = self.network.item_vectors().split([1, *self.items_per_domain, 1])
-        cross = self.network.cross_next(history) if self._anywhere(CROSS) else history
-        single = self.network.singles_next(history, self.singles) if self.singles else history
-        counts = {name: recent[row] for row, name in enumerate(self.recent)}
-        if self._anywhere(NEIGHBOURS):
-            counts[NEIGHBOURS] = self.neighbours(history)
-        if self._anywhere(OWN_NEIGHBOURS):
-            counts[OWN_NEIGHBOURS] = self.neighbours.own(history)
-        of_domain = {name: count.split([1, *self.items_per_domain, 1], dim=-1) for name, count in counts.items()}
-        nothing = torch.zeros(history.shape[0], 1)
+        batch, table = history.shape[0], self.network.item_vectors()
+        nothing = table.new_zeros(batch, 1)
         parts = [nothing]
-        for number, weights in enumerate(self.weights):
-            own = vectors[number + 1]
-            mixed = torch.zeros(history.shape[0], len(own))
-            for name, weight in weights.items():
-                if name == CROSS:
-                    share = (cross @ own.T).softmax(-1)
-                elif name == SINGLE:
-                    share = (single[:, self.singles.index(number)] @ own.T).softmax(-1)
-                else:
-                    share = shares(of_domain[name][number + 1])
-                mixed = mixed + weight * share
-            parts.append(mixed)
-        return torch.cat([*parts, nothing], dim=1)
+        vectors = self._of_domains(table, dim=0)
+        counts = [None] * len(vectors) if recent is None else self._of_domains(recent, dim=1)
+        for number, states in enumerate(self._states(history)):
+            terms = [weight * (state @ vectors[number].T).softmax(-1) for weight, state in states]
+            terms += self._popular(number, counts[number])
+            mixed = terms[0] if terms else table.new_zeros(1, len(vectors[number]))
+            for term in terms[1:]:
+                mixed = mixed + term
+            parts.append(mixed.expand(batch, -1))
+        shares = torch.cat([*parts, nothing], dim=1)
+        return shares if self.neighbours is None else self.neighbours(shares, history)
 
-    def _anywhere(self, name: str) -> bool:
-        return any(name in weights for weights in self.weights)
+    def _states(self, history: Tensor) -> list[list[tuple[float, Tensor]]]:
+        """Per domain, what the towers in use make of the histories, [batch, dim] each, and their weights."""
+        found: list[list[tuple[float, Tensor]]] = [[] for _ in self.weights]
+        if any(CROSS in of_domain for of_domain in self.weights):
+            cross = self.network.cross_next(history)
+            for number, of_domain in enumerate(self.weights):
+                if CROSS in of_domain:
+                    found[number].append((of_domain[CROSS], cross))
+        if self.singles:
+            single = self.network.singles_next(history, self.singles)
+            for place, number in enumerate(self.singles):
+                found[number].append((self.weights[number][SINGLE], single[:, place]))
+        return found
+
+    def _popular(self, number: int, counts: Tensor | None) -> list[Tensor]:
+        """The weighted shares of recent events in a domain, one term for all members and all users, [1, items]."""
+        weights = [self.weights[number].get(name, 0.0) for name in self.recent]
+        if counts is None or not any(weights):
+            return []
+        sums = counts.sum(-1).clamp(min=torch.finfo(counts.dtype).tiny)
+        return [(torch.tensor([weights], dtype=counts.dtype) / sums) @ counts]
+
+    def _of_domains(self, values: Tensor, dim: int) -> list[Tensor]:
+        """What stands at the items of each domain; padding and SOS have none."""
+        found: list[Tensor] = values.split([1, *self.items_per_domain, 1], dim=dim)[1:-1]
+        return found
 
 
 class MixedRanker(nn.Module):
@@ -93,13 +107,14 @@ class MixedRanker(nn.Module):
         self.top = TopK(mixture.items_per_domain, max_k)
 
     def forward(
-        self, history: Tensor, exclude: Tensor, restricted: Tensor, include: Tensor, k: Tensor, recent: Tensor
+        self,
+        history: Tensor,
+        exclude: Tensor,
+        restricted: Tensor,
+        include: Tensor,
+        k: Tensor,
+        recent: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Top-k per domain; arguments as in `Mixture` and `TopK`, results as in `TopK`."""
         best: tuple[Tensor, Tensor] = self.top(self.mixture(history, recent), exclude, restricted, include, k)
         return best
-
-
-def shares(counts: Tensor) -> Tensor:
-    """Counts in a domain -> shares that add up to 1, or all 0 where nothing was counted; [..., items]."""
-    return counts / counts.sum(-1, keepdim=True).clamp(min=torch.finfo(counts.dtype).tiny)

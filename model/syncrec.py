@@ -120,25 +120,25 @@ class SyNCRec(nn.Module):
         Returns:
             [batch, domains asked for, dim].
         """
-        asked = torch.tensor(domains)
+        asked, numbers = torch.tensor(domains), torch.arange(1, len(domains) + 1)
         history = history.long()
         own = self.item_domain[history].unsqueeze(-1) == asked + 1  # [batch, slots, asked]
-        number = (own * torch.arange(1, len(domains) + 1)).sum(-1)  # segment of each event; 0: of no domain asked for
+        number = (own * numbers).sum(-1)  # segment of each event; 0: of no domain asked for
         place = (own.long().cumsum(1) * own).sum(-1)
-        leading = torch.arange(1, len(domains) + 1).expand(history.shape[0], -1)
+        leading = numbers.expand(history.shape[0], -1)
         segment = torch.cat([leading, number], dim=1)
         item = torch.cat([torch.full_like(leading, self.items + 1), history * (number > 0)], dim=1)
-        sequences = Sequences(
-            item=item,
-            position=torch.cat([torch.zeros_like(leading), place], dim=1),
-            segment=segment,
-            domain=F.pad(asked, (1, 0))[segment],
+        position = torch.cat([torch.zeros_like(leading), place], dim=1)
+        # The newest slot of each domain goes to the end of the row, so that the last layer computes no more than these.
+        slots = torch.arange(segment.shape[1])[:, None]
+        newest = ((segment.unsqueeze(-1) == numbers) * slots).amax(1)  # [batch, asked]
+        item, position, segment = (
+            torch.cat([of_slot.scatter(1, newest, 0), of_slot.gather(1, newest)], dim=1)
+            for of_slot in (item, position, segment)
         )
-        mixed = self.acmoe.single(self.embed(sequences), may_attend(segment), sequences.domain)
-        slots = torch.arange(segment.shape[1])
-        last = ((segment.unsqueeze(-1) == leading[:1]) * slots[:, None]).amax(1)  # [batch, asked]
-        newest = mixed.gather(1, last.unsqueeze(-1).expand(-1, -1, mixed.shape[-1]))
-        towers = [self.single_towers[domain](newest[:, number]) for number, domain in enumerate(domains)]
+        sequences = Sequences(item, position, segment, domain=F.pad(asked, (1, 0))[segment])
+        mixed = self.acmoe.single(self.embed(sequences), may_attend(segment), sequences.domain, last=len(domains))
+        towers = [self.single_towers[domain](mixed[:, number]) for number, domain in enumerate(domains)]
         return torch.stack(towers, dim=1)
 
     def cross_next(self, history: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def build_syncrec(config: SyNCRecConfig) -> SyNCRec:
         Encoder(config.dim, config.heads, config.layers, config.dropout, config.attention_dropout)
         for _ in range(config.experts)
     ]
-    acmoe = ACMoE(experts, config.single_experts, config.domains, config.dim)
+    acmoe = ACMoE(experts, config.single_experts, config.domains, config.dim, config.stop_gradient)
     return SyNCRec(config.items_per_domain, config.max_history + 1, acmoe, config.dim, config.dropout)
 
 

@@ -32,7 +32,6 @@ from training.card import model_card
 from training.cases import contexts
 from training.dataset import Dataset
 from training.graph import OPSET, write_graph
-from training.members import HALF_LIVES
 from training.methods import syncrec_config, syncrec_of, to_json
 from training.run import TrainedRun
 from training.served_ranker import ServedRanker, served_ranker
@@ -89,7 +88,7 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
             inputs=graph_inputs(domains, slots, recent),
             outputs=graph_outputs(domains),
             mixture=served.mixture,
-            recent_half_lives_days=HALF_LIVES[: len(served.recent)],
+            recent_half_lives_days=served.half_lives,
             training_config=to_json(config),
             dataset_fingerprint=dataset.fingerprint,
             evaluation=evaluation,
@@ -193,7 +192,7 @@ def _warmup(
 
 def _items(dataset: Dataset, served: ServedRanker) -> pl.DataFrame:
     items = dataset.catalogue()
-    for days, counts in zip(HALF_LIVES, served.recent, strict=False):
+    for days, counts in zip(served.half_lives, served.recent, strict=True):
         items = items.with_columns(pl.Series(recent_column(days), counts[1:-1]))
     empty = [name for name in ("title", "category") if name in items.columns and items[name].null_count() == len(items)]
     return items.drop(empty)

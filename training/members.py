@@ -61,8 +61,10 @@ class Members:
         sizes = [columns.stop - columns.start for columns in self.knn.columns]
         item_domain = np.pad(np.repeat(np.arange(1, len(sizes) + 1), sizes), 1)
         domains = [number + 1 for number in used]
+        item, weight = _by_domain(*self.knn.table(), item_domain, domains)
         return Neighbours(
-            *map(torch.from_numpy, _by_domain(*self.knn.table(), item_domain, domains)),
+            torch.from_numpy(item),
+            torch.from_numpy(weight),
             torch.from_numpy(item_domain),
             KNN_HISTORY.factor,
             domains,
