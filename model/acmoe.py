@@ -12,12 +12,17 @@ class ACMoE(nn.Module):
 
     Experts 1..j learn from SDSR, experts j+1..K from CDSR: for the other task their outputs are constants (stop-gradient).
     Gates and embedding learn from every task that uses them.
+
+    With `stop_gradient` off, for the ablation, both tasks teach all experts; the same weights give the same outputs.
     """
 
-    def __init__(self, experts: Sequence[nn.Module], single_experts: int, domains: int, dim: int) -> None:
+    def __init__(
+        self, experts: Sequence[nn.Module], single_experts: int, domains: int, dim: int, stop_gradient: bool = True
+    ) -> None:
         super().__init__()
         self.experts = nn.ModuleList(experts)
-        self.single_experts = single_experts
+        self.single_learners = range(single_experts if stop_gradient else len(experts))
+        self.cross_learners = range(single_experts if stop_gradient else 0, len(experts))
         # The gates g^1..g^D as blocks of rows of one matrix: a domain's block gets gradients from its own tokens only.
         self.single_gates = nn.Linear(dim, domains * len(experts))
         self.cross_gate = nn.Linear(dim, len(experts))
@@ -37,12 +42,12 @@ class ACMoE(nn.Module):
         logits = self.single_gates(pooled).unflatten(-1, (-1, len(self.experts)))  # [batch, seq, domain, expert]
         chosen = domain[..., None, None].expand(-1, -1, 1, logits.shape[-1])
         gate = logits.gather(2, chosen).squeeze(2).softmax(-1)
-        return self._mix(embedded, attend, gate, range(self.single_experts), last)
+        return self._mix(embedded, attend, gate, self.single_learners, last)
 
     def cross(self, embedded: Tensor, attend: Tensor, last: int | None = None) -> Tensor:
         """The mixture for CDSR, before the tower h^cross; arguments and result as in `single`."""
         gate = self.cross_gate(_mean_so_far(embedded, attend)[:, _tail(last)]).softmax(-1)
-        return self._mix(embedded, attend, gate, range(self.single_experts, len(self.experts)), last)
+        return self._mix(embedded, attend, gate, self.cross_learners, last)
 
     def _mix(self, embedded: Tensor, attend: Tensor, gate: Tensor, learners: range, last: int | None) -> Tensor:
         # In float once for all experts and layers: the attention kernels would convert a bool mask at every call.

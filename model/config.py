@@ -17,6 +17,7 @@ class SyNCRecConfig:
         single_experts: the first so many experts learn from SDSR only, the others from CDSR only (j).
         dropout: after embeddings, attention and feed-forward layers.
         attention_dropout: of the attention weights.
+        stop_gradient: off, both tasks teach all experts: the paper's method without ACMoE.
     """
 
     items_per_domain: tuple[int, ...]
@@ -28,6 +29,7 @@ class SyNCRecConfig:
     single_experts: int
     dropout: float
     attention_dropout: float = 0.0
+    stop_gradient: bool = True
 
     def __post_init__(self) -> None:
         if not self.items_per_domain or min(self.items_per_domain) < 1:

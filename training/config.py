@@ -89,6 +89,7 @@ class TrainingConfig(LoopConfig):
     Attributes:
         experts: number of experts (K).
         single_experts: experts that learn from SDSR only (j); the paper found 20 % of K best.
+        stop_gradient: off, both tasks teach all experts, for the ablation: the paper's method without ACMoE.
         gap_momentum: m of the running mean of the gaps (lambda).
         temperature: of the softmax that turns lambda into loss weights; gaps are often far below 1.
         weight_floor: share of the weights that is spread evenly, so that no domain starves.
@@ -99,6 +100,7 @@ class TrainingConfig(LoopConfig):
 
     experts: int = 3
     single_experts: int = 1
+    stop_gradient: bool = True
     gap_momentum: float = 0.9
     temperature: float = 1.0
     weight_floor: float = 0.05
@@ -128,6 +130,7 @@ class TrainingConfig(LoopConfig):
                 single_experts=self.single_experts,
                 dropout=self.dropout,
                 attention_dropout=self.attention_dropout,
+                stop_gradient=self.stop_gradient,
             )
         except ValueError as error:
             raise WrongUse(str(error)) from error

@@ -36,6 +36,12 @@ def test_every_preset_that_is_trained_makes_a_network(preset):
     assert network.dim % network.heads == 0
 
 
+def test_a_config_from_before_stop_gradient_was_an_option_is_read():
+    content = to_json(paper())
+    del content["stop_gradient"]
+    assert from_json(content, "run.json") == paper()
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_config_survives_json(preset):
     config = PRESETS[preset]()
