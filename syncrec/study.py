@@ -15,6 +15,7 @@ from training.studies.outcome import Outcome
 
 # Study -> (module with add_arguments(parser) and run(arguments) -> Outcome, its line in --help); imported when it is called.
 STUDIES = {
+    "published": ("training.studies.published", "events -> our default under another paper's protocol, beside its numbers"),
     "peers": ("training.studies.peers", "datasets -> our default against every tuned baseline, with intervals"),
     "audit": ("training.studies.audit", "run -> does its quality come from where it should? leaks, order of ids, ties"),
 }
