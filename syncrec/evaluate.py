@@ -4,9 +4,9 @@ Example:
   syncrec evaluate grocery.run
   syncrec evaluate grocery.run --split validation --json -
 
-CDSR is the cross-domain task, which is served; SDSR the single-domain task of the same network. Every target is ranked among
-all items of its domain; equal scores share their mean rank; targets without a training event count as misses. The rank of
-every case is kept in the run (cases-<split>.parquet), where `syncrec compare` finds it. docs/evaluation.md explains it all.
+CDSR is the cross-domain task, SDSR the single-domain task of the same network; what is served stands first. Every target is
+ranked among all items of its domain; equal scores share their mean rank; targets without a training event count as misses. The
+rank of every case is kept in the run (cases-<split>.parquet), where `syncrec compare` finds it. docs/evaluation.md explains it all.
 """
 
 import argparse

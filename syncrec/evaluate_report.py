@@ -53,7 +53,7 @@ def _quality(result: dict[str, Any]) -> str:
     ]
     header = ["domain", "model", "n", *(key.upper() for key in metrics)]
     if "as_published" in result:
-        header += [f"HR@10, 1+{result['as_published']['candidates']}", "NDCG@10"]
+        header += [f"{name}, 1+{result['as_published']['candidates']}" for name in ("HR@10", "NDCG@10")]
     return table(header, rows, left=(0, 1))
 
 
