@@ -63,9 +63,8 @@ class ShapleyObjective(WeightedObjective):
         losses, targets = self._losses_by_visible_domains(batch, processes)
         self.network.train(mode)
         present = targets > 0
-        worth = torch.where(present[:, None], transfers(losses), 0)
-        others = present.sum() - present.long()
-        self.correction.update(worth.sum(0), torch.zeros_like(targets), others)
+        given = transfers(losses).sum(0)  # to a domain without targets, whose losses are 0: nothing
+        self.correction.update(given, torch.zeros_like(given), count=present.sum() - present.long())
 
     def _losses_by_visible_domains(self, batch: Batch, processes: Processes) -> tuple[Tensor, Tensor]:
         """Mean losses as `transfers` reads them, and targets per domain."""
