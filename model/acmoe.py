@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.transformer import attention_bias
+
 
 class ACMoE(nn.Module):
     """K experts that both tasks read and only one task each teaches.
@@ -50,8 +52,7 @@ class ACMoE(nn.Module):
         return self._mix(embedded, attend, gate, self.cross_learners, last)
 
     def _mix(self, embedded: Tensor, attend: Tensor, gate: Tensor, learners: range, last: int | None) -> Tensor:
-        # In float once for all experts and layers: the attention kernels would convert a bool mask at every call.
-        bias = torch.zeros_like(attend, dtype=embedded.dtype).masked_fill(~attend, float("-inf")).unsqueeze(1)
+        bias = attention_bias(attend, embedded.dtype)
         mixed = torch.zeros((), dtype=embedded.dtype, device=embedded.device)
         for number, expert in enumerate(self.experts):
             # Stop-gradient of the whole expert. no_grad instead of detach(): the same gradients without keeping a graph.

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from model.acmoe import ACMoE, Tower
 from model.config import SyNCRecConfig
+from model.initial import initialise
 from model.transformer import Encoder, may_attend
 
 
@@ -61,7 +62,7 @@ class SyNCRec(nn.Module):
         of_item = torch.repeat_interleave(torch.arange(1, domains + 1), torch.tensor(items_per_domain))
         self.item_domain: Tensor
         self.register_buffer("item_domain", F.pad(of_item, (1, 1)), persistent=False)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(
         self,
@@ -175,14 +176,3 @@ def _one_per_row(history: Tensor, domain: int) -> Sequences:
     # From SOS on, not from the newest event back: a place counted from the end would tell how much future there is.
     position = (real.long().cumsum(1) - 1).clamp(min=0)
     return Sequences(history, position, real.long(), torch.full_like(history, domain, dtype=torch.long))
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-        if module.padding_idx is not None:
-            with torch.no_grad():
-                module.weight[module.padding_idx].zero_()

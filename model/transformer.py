@@ -21,6 +21,14 @@ def may_attend(segment: Tensor) -> Tensor:
     return (segment.unsqueeze(2) == segment.unsqueeze(1)) & not_later
 
 
+def attention_bias(attend: Tensor, dtype: torch.dtype) -> Tensor:
+    """`may_attend` as what is added to the attention's logits: 0 or -inf, [batch, 1, query, key].
+
+    In float once for all layers: the attention kernels would convert a bool mask at every call.
+    """
+    return torch.zeros_like(attend, dtype=dtype).masked_fill(~attend, float("-inf")).unsqueeze(1)
+
+
 class Layer(nn.Module):
     """Self-attention and a feed-forward net of width 4 dim (GELU), each followed by dropout, residual and LayerNorm."""
 

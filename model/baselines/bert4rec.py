@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.baselines.network import NextItemNetwork, initialise
+from model.baselines.network import NextItemNetwork
 from model.baselines.sequence_encoder import SequenceEncoder
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
+from model.initial import initialise
 from model.syncrec import Sequences
 
 

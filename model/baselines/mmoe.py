@@ -4,9 +4,10 @@ from torch import Tensor, nn
 
 from model.acmoe import Tower
 from model.baselines.head import DomainHead
-from model.baselines.network import NextItemNetwork, initialise
+from model.baselines.network import NextItemNetwork
 from model.baselines.sequence_encoder import SequenceEncoder
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
+from model.initial import initialise
 
 
 class MMoE(NextItemNetwork):

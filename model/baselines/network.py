@@ -47,14 +47,3 @@ class NextItemNetwork(nn.Module, ABC):
     def at_end(self, sequences: Sequences, domain: int) -> Tensor:
         """Representations after the last slot of every row, [batch, width of item vectors]."""
         return self.answer(self.encoder(sequences, last=1)[:, -1], domain)
-
-
-def initialise(module: nn.Module) -> None:
-    """Linear and embedding weights from normal(0, 0.02), biases and padding zero, as in SyNCRec; for `nn.Module.apply`."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
-    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-        with torch.no_grad():
-            module.weight[module.padding_idx].zero_()

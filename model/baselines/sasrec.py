@@ -3,9 +3,10 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.baselines.network import NextItemNetwork, initialise
+from model.baselines.network import NextItemNetwork
 from model.baselines.sequence_encoder import SequenceEncoder
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
+from model.initial import initialise
 
 
 class SASRec(NextItemNetwork):

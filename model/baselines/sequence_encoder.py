@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
 from model.syncrec import Sequences
-from model.transformer import Encoder, may_attend
+from model.transformer import Encoder, attention_bias, may_attend
 
 
 class SequenceEncoder(nn.Module):
@@ -39,8 +38,6 @@ class SequenceEncoder(nn.Module):
         """States of all positions, [batch, seq, dim], or of the last so many, [batch, last, dim]."""
         summed = self.item_embedding(sequences.item) + self.position_embedding(sequences.position)
         embedded = F.dropout(self.embedding_norm(summed), self.dropout, self.training)
-        look = self.may_look(sequences.segment)
-        # In float once for all layers: the attention kernels would convert a bool mask at every call.
-        bias = torch.zeros_like(look, dtype=embedded.dtype).masked_fill(~look, float("-inf")).unsqueeze(1)
+        bias = attention_bias(self.may_look(sequences.segment), embedded.dtype)
         states: Tensor = self.layers(embedded, bias, last)
         return states

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from formats.errors import WrongUse
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
 from model.negative_transfer import NegativeTransferGap
 from training.baselines.cooperative_game import MOST_DOMAINS
 from training.config import LoopConfig

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from model.baselines.bert4rec import BERT4Rec, same_sequence
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
 from tests.reference.baselines import SlowReader, lively
 from tests.reference.packed import rows_of
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from model.baselines.head import DomainHead
 from model.baselines.mmoe import MMoE
 from model.baselines.ple import PLE
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
 from tests.reference.baselines import SlowReader, lively
 from tests.reference.packed import rows_of
 

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from model.baselines.sasrec import SASRec, bce_loss
-from model.baselines.sizes import NetworkSizes
+from model.config import NetworkSizes
 from model.syncrec import Sequences
 from tests.reference.baselines import SlowReader, lively
 from tests.reference.packed import rows_of
