@@ -59,13 +59,12 @@ def _wrong_scores(
     user = dataset.all_user_ids.to_list().index(household.user_id)
     history = cases.item_index[cases.user_offsets[user] : cases.user_offsets[user + 1]]
     seen = history[history > 0]
-    wanted = ask(
-        served_ranker(trained), [history], [seen], syncrec_config(trained.run.config).max_history, dataset.items, K
-    )
+    served = served_ranker(trained)
+    wanted = ask(served, [history], [seen], syncrec_config(trained.run.config).max_history, dataset.items, K)
     index_of = {key: index for index, key in enumerate(items.select("domain", "item_id").iter_rows(), start=1)}
     scores, index = np.full(wanted[0].shape, -np.inf, dtype=np.float32), np.zeros(wanted[1].shape, dtype=np.int32)
     for place, (domain, candidates) in enumerate(answer["domains"].items()):
         for column, item in enumerate(candidates):
             scores[0, place, column], index[0, place, column] = item["score"], index_of[domain, item["item_id"]]
-    if not answers_agree(wanted, (scores, index), TOLERANCE):
+    if not answers_agree(wanted, (scores, index), TOLERANCE, shares=served.mixture is not None):
         yield f"scores or items differ from the checkpoint's by more than {TOLERANCE}"

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             _draw(arguments.out, processes)
         if processes.rank == 0:
             if serves_mixture(config) and not (arguments.out / MIXTURE).exists():
-                choose_mixture(arguments.out)
+                choose_mixture(arguments.out, arguments.dataset)
             found = (
                 f"validation NDCG@10 {best:.4f} (mean of the domains)" if dataset.validation.events else "not validated"
             )
@@ -127,6 +127,7 @@ def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Datase
             raise WrongUse(f"{out} exists already: name another folder or remove it first")
         out.mkdir(parents=True, exist_ok=True)
         write_run(out, config, dataset)
+        (out / MIXTURE).unlink(missing_ok=True)  # taken over by a run that was killed before its first checkpoint
         if arguments.like:
             copy_mixture(arguments.like, out)
     return dataset, config

@@ -83,3 +83,72 @@ def tiny_bundle(tmp_path_factory, tiny_trained):
     from training.export import export
 
     return export(tiny_trained, evaluate(tiny_trained, Protocol()), tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def tiny_timed_dataset(tmp_path_factory, tiny_dataset):
+    """The same events, but over three months instead of within one second: training, then validation, then test."""
+    import shutil
+
+    import numpy as np
+
+    from training.dataset import open_dataset
+
+    path = shutil.copytree(tiny_dataset.path, tmp_path_factory.mktemp("datasets") / "timed.dataset")
+    random = np.random.default_rng(0)
+    for part, (first, last) in {"train": (0, 60), "validation": (60, 75), "test": (75, 90)}.items():
+        offsets = np.load(path / part / "user_offsets.npy")
+        hours = random.integers(24 * first, 24 * last, offsets[-1])
+        of_user = [np.sort(own) for own in np.split(hours, offsets[1:-1])]
+        np.save(path / part / "timestamp.npy", np.concatenate(of_user) * 3600 * 10**6 + 20_000 * 86_400 * 10**6)
+    return open_dataset(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights():
+    """A mixture in which every member has a weight somewhere and none has one everywhere."""
+    from training.members import NAMES
+
+    given = {
+        "Books": {"cross": 0.25, "single": 0.125, "recent_4d": 0.25, "neighbours": 0.25, "own_neighbours": 0.125},
+        "Games": {"cross": 0.5, "recent_14d": 0.25, "recent_60d": 0.25},
+        "Toys": {"single": 0.5, "own_neighbours": 0.5},
+    }
+    return [{name: weights.get(name, 0.0) for name in NAMES} for weights in given.values()]
+
+
+@pytest.fixture(scope="session")
+def mixed_run(tmp_path_factory, tiny_run, tiny_config, tiny_timed_dataset):
+    """Makes a run with the tiny run's network that serves a mixture of these weights."""
+    import shutil
+    from dataclasses import replace
+
+    from training.mixture import write_mixture
+    from training.run import BEST, write_run
+
+    def make(weights):
+        path = tmp_path_factory.mktemp("runs") / "mixed.run"
+        path.mkdir()
+        write_run(path, replace(tiny_config, mixture=True), tiny_timed_dataset)
+        shutil.copyfile(tiny_run / BEST, path / BEST)
+        write_mixture(path, tiny_timed_dataset.domains, weights)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_mixed_trained(mixed_run, tiny_weights):
+    """A run that serves a mixture, opened."""
+    from training.run import open_trained
+
+    return open_trained(mixed_run(tiny_weights))
+
+
+@pytest.fixture(scope="session")
+def tiny_mixed_bundle(tmp_path_factory, tiny_mixed_trained):
+    """Its bundle; do not change its files."""
+    from training.evaluate import Protocol, evaluate
+    from training.export import export
+
+    return export(tiny_mixed_trained, evaluate(tiny_mixed_trained, Protocol()), tmp_path_factory.mktemp("models"))

@@ -38,6 +38,7 @@ from training.served_ranker import ServedRanker, served_ranker
 
 # float32 sums in another order; ten times what was ever seen between PyTorch and ONNX Runtime on trained networks.
 TOLERANCE = 1e-4
+SMALL_SHARE = 1e-6
 COMPARED_HISTORIES = 256
 WARMUP_REQUESTS = 32
 WARMUP_K = 10
@@ -107,18 +108,25 @@ def ask(served: ServedRanker, histories: Histories, seen: Histories, max_history
     return scores.numpy(), index.numpy()
 
 
-def answers_agree(one: Answer, other: Answer, tolerance: float) -> bool:
-    """Whether two answers are the same but for rounding: scores within the tolerance, items equal except near ties."""
+def answers_agree(one: Answer, other: Answer, tolerance: float, shares: bool = False) -> bool:
+    """Whether two answers are the same but for rounding: scores within the tolerance, items equal except near ties.
+
+    Args:
+        one, other: scores, falling, and item indices, [batch, domain, k].
+        tolerance: relative to a score, or to 1 where that is more.
+        shares: scores are shares of a domain, all far below 1: relative to a score, or to SMALL_SHARE of the first place.
+    """
     (scores, index), (other_scores, other_index) = one, other
     finite = np.isfinite(scores)
     if not np.array_equal(finite, np.isfinite(other_scores)):
         return False
-    if not np.allclose(scores[finite], other_scores[finite], rtol=tolerance, atol=tolerance):
+    values, other_values = np.where(finite, scores, 0), np.where(finite, other_scores, 0)
+    unit = np.maximum(np.abs(values), SMALL_SHARE * values[..., :1] if shares else 1)
+    if (np.abs(values - other_values) > tolerance * unit).any():
         return False
     # Where the items differ, the two must be near ties: the score at the same place already is, so only the place moved.
     moved = (index != other_index) & finite
-    gaps = np.abs(np.diff(np.where(finite, scores, 0.0), axis=-1))
-    close = gaps <= 2 * tolerance * np.maximum(1, np.abs(scores[..., 1:]))
+    close = np.abs(np.diff(values, axis=-1)) <= 2 * tolerance * unit[..., 1:]
     near = np.zeros_like(moved)
     near[..., 1:] |= close
     near[..., :-1] |= close
@@ -133,7 +141,8 @@ def _compare(served: ServedRanker, graph: Path, histories: Histories, max_histor
     for batch in [histories, *([history] for history in histories[:4])]:
         feed = _feed(served, batch, batch, max_history, items, MAX_K)
         answer = tuple(session.run(["scores", "item_index"], feed))
-        if not answers_agree(ask(served, batch, batch, max_history, items, MAX_K), answer, TOLERANCE):
+        wanted = ask(served, batch, batch, max_history, items, MAX_K)
+        if not answers_agree(wanted, answer, TOLERANCE, shares=served.mixture is not None):
             raise WorkFailed(
                 f"the ONNX graph and the checkpoint differ by more than {TOLERANCE}: no bundle was written"
             )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.errors import WorkFailed
+from formats.files import replace_file
 from model.mixed_ranker import Weights
 from training.cases import Cases
 from training.metrics import ndcg_at_k
@@ -74,26 +75,26 @@ def _first_places(
     """Shares of the candidates that are in some member's first places, and of the targets; see `best_weights`."""
     for batches in zip(*(scored(cases, member, catalogue, exclude_seen) for member in members), strict=True):
         target = batches[0].target[:, None]
-        shares = np.stack([np.maximum(batch.scores, 0) for batch in batches], axis=-1)
-        places = min(PLACES, shares.shape[1])
-        first = np.argpartition(-shares, places - 1, axis=1)[:, :places].reshape(len(shares), -1)
+        shares = np.stack([np.maximum(batch.scores, 0) for batch in batches])
+        places = min(PLACES, shares.shape[2])
+        first = np.concatenate(np.argpartition(-shares, places - 1, axis=2)[:, :, :places], axis=1)
         first.sort(axis=1)
-        candidates = np.take_along_axis(shares, first[:, :, None], axis=1)
+        candidates = np.take_along_axis(shares, first[None], axis=2)
         again = np.diff(first, axis=1, prepend=-1) == 0
-        candidates[again | (first == target)] = 0  # a share of 0 beats nobody
-        yield candidates, np.take_along_axis(shares, target[:, :, None], axis=1)[:, 0]
+        candidates[:, again | (first == target)] = 0  # a share of 0 beats nobody
+        yield candidates, np.take_along_axis(shares, target[None], axis=2)[:, :, 0]
 
 
 def best_weights(shares: Sequence[tuple[Floats, Floats]]) -> NDArray[np.float32]:
     """Coordinate ascent on NDCG@10 from the best single member, so that the mixture is never worse than each on its cases.
 
     Args:
-        shares: batches of the members' shares of some candidates, [cases, candidates, members], and of the targets,
-            [cases, members].
+        shares: batches of the members' shares of some candidates, [members, cases, candidates], and of the targets,
+            [members, cases].
     Returns:
         [members], adding up to 1.
     """
-    members = shares[0][1].shape[-1]
+    members = len(shares[0][1])
     alone = np.eye(members, dtype=np.float32)
     values = [_ndcg(shares, weights) for weights in alone]
     best = max(values)
@@ -119,12 +120,20 @@ def _ndcg(shares: Sequence[tuple[Floats, Floats]], weights: Floats) -> float:
 
 
 def _ndcg_of_batch(candidates: Floats, targets: Floats, weights: Floats) -> NDArray[np.float64]:
-    own = (targets @ weights)[:, None]
-    others = candidates @ weights
+    own, others = _mixed(targets, weights)[:, None], _mixed(candidates, weights)
     ranks = 1 + (others > own).sum(1) + (others == own).sum(1) / 2
     # A share of 0 is that of nearly the whole domain.
     found: NDArray[np.float64] = np.where(own[:, 0] > 0, ndcg_at_k(ranks, 10), 0.0)
     return found
+
+
+def _mixed(shares: Floats, weights: Floats) -> Floats:
+    """The weighted sum over members; not as a product of matrices, which may round equal shares to different sums."""
+    used = np.flatnonzero(weights)
+    mixed: Floats = weights[used[0]] * shares[used[0]]
+    for member in used[1:]:
+        mixed += weights[member] * shares[member]
+    return mixed
 
 
 def write_mixture(run: Path, domains: Sequence[str], weights: Sequence[Weights]) -> None:
@@ -133,13 +142,8 @@ def write_mixture(run: Path, domains: Sequence[str], weights: Sequence[Weights])
     Raises:
         WorkFailed: the file cannot be written.
     """
-    file = run / MIXTURE
-    temporary = file.with_name(f".{file.name}.partial")
-    try:
-        temporary.write_text(json.dumps(dict(zip(domains, weights, strict=True)), indent=2) + "\n")
-        temporary.replace(file)
-    except OSError as error:
-        raise WorkFailed(f"cannot write {file}: {error.strerror}") from error
+    content = json.dumps(dict(zip(domains, weights, strict=True)), indent=2) + "\n"
+    replace_file(run / MIXTURE, content.encode())
 
 
 def read_mixture(run: Path, domains: Sequence[str], members: Sequence[str]) -> list[Weights]:

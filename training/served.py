@@ -52,9 +52,14 @@ def scorers_of(trained: TrainedRun, catalogue: Catalogue) -> dict[str, Scorer]:
     return {MIXED: MixtureScorer(mixture.members.scorers(network), mixture.weights), **network}
 
 
-def choose_mixture(path: Path) -> list[Weights]:
-    """Fit the weights of a finished run on its validation events and keep them beside it."""
-    trained = open_trained(path)
+def choose_mixture(path: Path, dataset_path: Path | None = None) -> list[Weights]:
+    """Fit the weights of a finished run on its validation events and keep them beside it.
+
+    Args:
+        path: of the run.
+        dataset_path: where the dataset is now, if it was moved.
+    """
+    trained = open_trained(path, dataset_path)
     dataset, catalogue = trained.dataset, catalogue_of(trained.dataset)
     cases = contexts(dataset, "validation")
     cases = cases.take(drawn_cases(cases, FITTED_CASES, seed=0))

@@ -9,7 +9,9 @@ from formats.errors import WorkFailed
 from service.ranking.catalog import NO_ITEMS, Catalog
 from service.ranking.query import DomainList, Query
 
-TOLERANCE = 1e-3  # relative and absolute; float32 sums in another order differ by about 1e-5
+# Relative to a score, or to 1 where that is more; float32 sums in another order differ by about 1e-5. A mixture's scores are
+# shares of a domain, all far below 1: there it is relative to the first place.
+TOLERANCE = 1e-3
 
 
 def check_warmup(
@@ -24,11 +26,12 @@ def check_warmup(
     if not requests:
         raise WorkFailed(f"{bundle.path / WARMUP}: holds no request")
     queries = [_query(catalog, request) for request in requests]
+    shares = bundle.manifest.mixture is not None
     for answers in ([run([query])[0] for query in queries], run(queries)):
         for line, (request, lists) in enumerate(zip(requests, answers, strict=True), start=1):
             for domain, answer in zip(catalog.domains, lists, strict=True):
                 ours = _with_ids(catalog, answer)
-                if difference := _difference(ours, dict(request.answer.get(domain, []))):
+                if difference := _difference(ours, dict(request.answer.get(domain, [])), shares):
                     raise WorkFailed(
                         f"{bundle.path / WARMUP}:{line}: the graph answers otherwise than at export: {domain}: {difference}"
                     )
@@ -51,21 +54,22 @@ def _with_ids(catalog: Catalog, answer: DomainList) -> dict[str, float]:
     }
 
 
-def _difference(ours: Mapping[str, float], recorded: Mapping[str, float]) -> str | None:
+def _difference(ours: Mapping[str, float], recorded: Mapping[str, float], shares: bool = False) -> str | None:
     """What differs between two lists, best first; None if nothing but the order of near-ties."""
     if len(ours) != len(recorded):
         return f"{len(ours)} items instead of {len(recorded)}"
+    unit = next(iter(recorded.values()), 0.0) if shares else 1.0
+
+    def near(score: float, wanted: float) -> bool:
+        return abs(score - wanted) <= TOLERANCE * max(unit, abs(wanted))
+
     for rank, (score, wanted) in enumerate(zip(ours.values(), recorded.values(), strict=True), start=1):
-        if not _near(score, wanted):
+        if not near(score, wanted):
             return f"score {score:.6g} instead of {wanted:.6g} at rank {rank}"
     # The lists agree rank by rank in score. An item of one list alone must be a near-tie with the end of the other.
     for mine, other in ((ours, recorded), (recorded, ours)):
         for item_id, score in mine.items():
             last = list(other.values())[-1]
-            if not _near(score, other.get(item_id, last)):
+            if not near(score, other.get(item_id, last)):
                 return f"item '{item_id}' at score {score:.6g} is not where it was"
     return None
-
-
-def _near(score: float, wanted: float) -> bool:
-    return abs(score - wanted) <= TOLERANCE * max(1.0, abs(wanted))
