@@ -106,7 +106,7 @@ class SyNCRec(nn.Module):
         Returns:
             [batch, dim].
         """
-        sequences = _one_per_row(history, domain)
+        sequences = one_per_row(history, domain)
         attend = may_attend(sequences.segment)
         mixed = self.acmoe.single(self.embed(sequences), attend, sequences.domain, last=1)
         out: Tensor = self.single_towers[domain](mixed[:, -1])
@@ -150,7 +150,7 @@ class SyNCRec(nn.Module):
         Returns:
             [batch, dim].
         """
-        sequences = _one_per_row(history, domain=0)
+        sequences = one_per_row(history, domain=0)
         mixed = self.acmoe.cross(self.embed(sequences), may_attend(sequences.segment), last=1)
         out: Tensor = self.cross_tower(mixed[:, -1])
         return out
@@ -170,7 +170,13 @@ def build_syncrec(config: SyNCRecConfig) -> SyNCRec:
     return SyNCRec(config.items_per_domain, config.max_history + 1, acmoe, config.dim, config.dropout)
 
 
-def _one_per_row(history: Tensor, domain: int) -> Sequences:
+def one_per_row(history: Tensor, domain: int) -> Sequences:
+    """Histories as sequences of one domain, or of all.
+
+    Args:
+        history: `formats.history.encode_histories`, [batch, slots].
+        domain: 0-based; 0 where nothing depends on it.
+    """
     history = history.long()
     real = history != 0
     # From SOS on, not from the newest event back: a place counted from the end would tell how much future there is.

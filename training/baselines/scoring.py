@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from formats.history import encode_histories, known_window
 from model.baselines.network import NextItemNetwork
-from model.syncrec import Sequences
+from model.syncrec import Sequences, one_per_row
 from training.cases import Cases
 from training.ranking import Catalogue, Histories, Scorer
 
@@ -32,7 +32,4 @@ def newest_events(histories: Histories, max_history: int, items: int) -> Sequenc
         items: number of items in the catalogue.
     """
     longest = max(len(known_window(history, max_history)) for history in histories)
-    item = torch.from_numpy(encode_histories(histories, max(longest, 1), items)).long()
-    segment = (item > 0).long()
-    position = (segment.cumsum(1) - 1).clamp(min=0)
-    return Sequences(item, position, segment, torch.zeros_like(item))
+    return one_per_row(torch.from_numpy(encode_histories(histories, max(longest, 1), items)), domain=0)
