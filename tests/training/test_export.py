@@ -21,6 +21,7 @@ from tests.reference.network import SlowNetwork
 from training.config import TrainingConfig
 from training.evaluate import Protocol, evaluate
 from training.export import answers_agree, export
+from training.manifest import PARTS
 from training.methods import build_objective, to_json
 from training.run import Run, TrainedRun
 from training.served_ranker import served_ranker
@@ -320,6 +321,118 @@ def test_a_graph_that_differs_from_the_checkpoint_is_refused_and_nothing_is_left
     assert list(tmp_path.iterdir()) == []
 
 
+def neighbours_speak_louder(_graph, tensors):
+    """By a hundredth, for Toys alone."""
+
+    def strengthen(table):
+        table[:, 1] *= 1.01
+        table[:, 1, 0] *= 1.01
+
+    change(tensors["mixture.neighbours.weight"], strengthen)
+
+
+def neighbours_are_one_off(_graph, tensors):
+    def move(table):
+        table[table > 1] -= 1
+
+    change(tensors["mixture.neighbours.item"], move)
+
+
+def the_gates_of_sdsr_differ(_graph, tensors):
+    (gates,) = [tensor for name, tensor in tensors.items() if "single_gates" in name and len(tensor.dims) == 1]
+
+    def open_one(bias):
+        bias[0] += 0.5
+
+    change(gates, open_one)
+
+
+def half_lives_change_places(graph, _tensors):
+    graph.initializer.append(numpy_helper.from_array(np.array([1, 0, 2]), "turned"))
+    for node in graph.node:
+        node.input[:] = ["turned_recent" if name == "recent" else name for name in node.input]
+    graph.node.insert(0, onnx.helper.make_node("Gather", ["recent", "turned"], ["turned_recent"], axis=0))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        one_item_moves,
+        another_start,
+        answers_are_one_off,
+        neighbours_speak_louder,
+        neighbours_are_one_off,
+        the_gates_of_sdsr_differ,
+        half_lives_change_places,
+    ],
+)
+def test_a_mixed_graph_that_differs_is_refused_too(
+    tiny_mixed_trained, tiny_mixed_bundle, tmp_path, monkeypatch, damage
+):
+    """Shares are far below 1: what differs by little must still be seen."""
+    damaged(monkeypatch, tiny_mixed_bundle.graph, damage)
+    with pytest.raises(WorkFailed, match="the ONNX graph and the checkpoint differ"):
+        export(tiny_mixed_trained, evaluate(tiny_mixed_trained, Protocol()), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mixed_graph_without_damage_is_accepted(tiny_mixed_trained, tiny_mixed_bundle, tmp_path, monkeypatch):
+    damaged(monkeypatch, tiny_mixed_bundle.graph, nothing)
+    assert export(tiny_mixed_trained, evaluate(tiny_mixed_trained, Protocol()), tmp_path).path.parent == tmp_path
+
+
+def test_the_manifest_says_what_is_mixed(tiny_mixed_bundle, tiny_mixed_trained, tiny_weights, tiny_bundle):
+    manifest = tiny_mixed_bundle.manifest
+    given = [{name: weight for name, weight in of_domain.items() if weight} for of_domain in tiny_weights]
+    assert manifest.mixture == dict(zip(manifest.domains, given, strict=True))
+    assert manifest.recent_half_lives_days == (4.0, 14.0, 60.0)
+    assert manifest.evaluation["served"] == "mixture"
+    assert read_bundle(tiny_mixed_bundle.path) == tiny_mixed_bundle
+    assert tiny_bundle.manifest.mixture is None
+    assert tiny_bundle.manifest.recent_half_lives_days == ()
+    assert [spec.name for spec in tiny_bundle.manifest.inputs] == [
+        "history",
+        "exclude",
+        "restricted",
+        "include",
+        "k",
+    ]
+    assert len(tiny_bundle.recent()) == 0
+
+
+def test_the_catalogue_of_a_mixed_bundle_counts_to_the_day_after_the_newest_event(
+    tiny_mixed_bundle, tiny_mixed_trained
+):
+    """By a loop over all events; the newest one is a day old."""
+    dataset, day = tiny_mixed_trained.dataset, 86_400 * 10**6
+    events = [
+        (int(item), int(time) // day)
+        for part in PARTS
+        for item, time in zip(dataset.part(part).item_index, dataset.part(part).timestamp, strict=True)
+        if item
+    ]
+    tomorrow = max(when for _, when in events) + 1
+    items, recent = tiny_mixed_bundle.items(), tiny_mixed_bundle.recent()
+    assert recent.shape == (3, dataset.items + 2)
+    assert not recent[:, [0, -1]].any()
+    for row, half_life in enumerate((4, 14, 60)):
+        wanted = np.zeros(dataset.items)
+        for item, when in events:
+            wanted[item - 1] += 0.5 ** ((tomorrow - when) / half_life)
+        np.testing.assert_allclose(items[f"recent_{half_life}d"], wanted, rtol=1e-5)
+        np.testing.assert_array_equal(recent[row, 1:-1], items[f"recent_{half_life}d"])
+    assert items.drop("recent_4d", "recent_14d", "recent_60d").equals(dataset.catalogue())
+
+
+def test_warm_up_requests_of_a_mixture_carry_shares(tiny_mixed_bundle):
+    for request in tiny_mixed_bundle.warmup():
+        for answer in request.answer.values():
+            scores = [score for _, score in answer]
+            assert scores == sorted(scores, reverse=True)
+            assert all(0 <= score <= 1 for score in scores)
+            assert sum(scores) <= 1 + 1e-5
+
+
 def test_a_graph_without_damage_is_accepted(tiny_trained, tiny_bundle, tmp_path, monkeypatch):
     """So it is the damage that is refused above, and the network and its mode stay as they were."""
     before = {name: values.clone() for name, values in tiny_trained.objective.state_dict().items()}
@@ -422,3 +535,28 @@ def test_near_ties_may_change_places():
     one = answer([2.0, 1.00001, 1.0, 0.0], [5, 6, 7, 8])
     assert answers_agree(one, answer([2.0, 1.00001, 1.0, 0.0], [5, 7, 6, 8]), 1e-4)
     assert not answers_agree(one, answer([2.0, 1.00001, 1.0, 0.0], [6, 5, 7, 8]), 1e-4)
+
+
+SHARES = answer([0.02, 0.01, 1e-5, -np.inf], [5, 6, 7, 0])
+
+
+@pytest.mark.parametrize(
+    ("other", "agrees"),
+    [
+        (SHARES, True),
+        (answer([0.0200001, 0.01, 1e-5, -np.inf], [5, 6, 7, 0]), True),
+        (answer([0.02001, 0.01, 1e-5, -np.inf], [5, 6, 7, 0]), False),  # a small difference of 1, but none of this
+        (answer([0.02, 0.01, 1.01e-5, -np.inf], [5, 6, 7, 0]), False),
+        (answer([0.02, 0.01, 1e-5, -np.inf], [6, 5, 7, 0]), False),  # changed places without a tie
+        (answer([0.02, 0.01, 0, -np.inf], [5, 6, 7, 0]), False),
+    ],
+)
+def test_shares_agree_relative_to_themselves(other, agrees):
+    assert answers_agree(SHARES, other, 1e-4, shares=True) == answers_agree(other, SHARES, 1e-4, shares=True) == agrees
+
+
+def test_shares_of_nearly_nothing_agree_and_may_change_places():
+    one = answer([0.5, 1e-12, 1e-13, 0.0], [5, 6, 7, 8])
+    assert answers_agree(one, answer([0.5, 2e-12, 0.0, 0.0], [5, 7, 6, 8]), 1e-4, shares=True)
+    nothing_known = answer([0.0, 0.0, 0.0], [5, 6, 7])
+    assert answers_agree(nothing_known, answer([0.0, 0.0, 0.0], [6, 5, 7]), 1e-4, shares=True)
