@@ -31,7 +31,7 @@ from training.dataset import Dataset
 from training.memory import bounded_memory
 from training.methods import syncrec_config, syncrec_of
 from training.run import TrainedRun, open_trained
-from training.studies.drawing import Point, colour, drawn, legend, spans, title
+from training.studies.drawing import colour, drawn, legend, title
 from training.studies.outcome import Outcome, StudyTable
 from training.task import drawn_cases
 
@@ -220,7 +220,7 @@ def _draw(
         for axes, (name, of_run) in zip(panels[0], pairs.items(), strict=True):
             _picture(axes, of_run)
             title(axes, name, "first principal component", "second")
-        legend(figure, panels[0, 0])
+        legend(figure, panels[0, 0], columns=min(5, len(next(iter(pairs.values())))))  # a domain's two in one column
         for axes, key, text, unit in (
             (
                 panels[1, 0],
@@ -255,9 +255,8 @@ def _bars(axes: Axes, found: Mapping[str, Mapping[str, dict[str, Any]]], key: st
     domains: Sequence[str] = list(next(iter(found.values())))
     for number, (name, of_run) in enumerate(found.items()):
         present = [(place, of_run[domain]) for place, domain in enumerate(domains) if of_run[domain][key] is not None]
-        error = [_NORMAL_95 * one["standard_error"] if key == "mutual_information" else 0.0 for _, one in present]
-        points = [Point(one[key], one[key] - e, one[key] + e) for (_, one), e in zip(present, error, strict=True)]
-        values, ends = spans(points)
         places = [place + 0.4 * (number - 0.5) for place, _ in present]
+        values = [one[key] for _, one in present]
+        ends = [_NORMAL_95 * one["standard_error"] for _, one in present] if key == "mutual_information" else None
         axes.bar(places, values, 0.38, yerr=ends, capsize=2, color=colour(number), label=name)
     axes.set_xticks(range(len(domains)), domains)

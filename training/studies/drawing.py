@@ -64,10 +64,10 @@ def title(axes: Axes, text: str, x: str, y: str = "") -> None:
     axes.set_ylabel(y)
 
 
-def legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes, columns: int = 6) -> None:
     """One legend for all panels, below them, from what was drawn into one of them."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), frameon=False)
 
 
 def intervals(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[Point | None]]) -> None:
