@@ -6,6 +6,7 @@ import shutil
 from datetime import timedelta
 from io import BytesIO
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -187,6 +188,46 @@ def test_a_catalogue_without_a_column_is_refused_by_name(copy, tiny_bundle, colu
     replace_file(copy, ITEMS, parquet(tiny_bundle.items().drop(column)))
     with pytest.raises(WorkFailed, match=rf"items.parquet: {column}: column is missing"):
         read_bundle(copy)
+
+
+@pytest.fixture
+def mixed_copy(tiny_mixed_bundle, tmp_path):
+    """A copy of a bundle that serves a mixture."""
+    return shutil.copytree(tiny_mixed_bundle.path, tmp_path / "models" / tiny_mixed_bundle.path.name)
+
+
+@pytest.mark.parametrize("column", ["recent_4d", "recent_14d", "recent_60d", "popularity"])
+def test_a_catalogue_without_the_counts_that_a_mixture_reads_is_refused_by_name(mixed_copy, tiny_mixed_bundle, column):
+    replace_file(mixed_copy, ITEMS, parquet(tiny_mixed_bundle.items().drop(column)))
+    with pytest.raises(WorkFailed, match=rf"items.parquet: {column}: column is missing"):
+        read_bundle(mixed_copy)
+
+
+@pytest.mark.parametrize("half_lives", [[], [4.0], [4.0, 14.0, 60.0, 90.0]])
+def test_half_lives_that_are_not_those_of_the_graph_are_refused(mixed_copy, half_lives):
+    change_manifest(mixed_copy, recent_half_lives_days=half_lives)
+    with pytest.raises(WorkFailed, match=r"manifest.json: inputs: not those of schema version 1"):
+        read_bundle(mixed_copy)
+
+
+def test_other_half_lives_have_other_columns(mixed_copy):
+    change_manifest(mixed_copy, recent_half_lives_days=[4.0, 14.0, 30.5])
+    with pytest.raises(WorkFailed, match=r"items.parquet: recent_30.5d: column is missing"):
+        read_bundle(mixed_copy)
+
+
+def test_the_manifest_of_a_mixture_describes_its_counts(tiny_mixed_bundle):
+    manifest = tiny_mixed_bundle.manifest
+    assert manifest.inputs == graph_inputs(3, manifest.max_history + 1, (3, manifest.items + 2))
+    assert manifest.inputs[-1].name == "recent"
+    assert tiny_mixed_bundle.recent().dtype == np.float32
+
+
+def test_a_manifest_without_the_fields_of_a_mixture_is_that_of_a_bundle_without_one(copy, tiny_bundle):
+    change_manifest(copy, mixture=..., recent_half_lives_days=...)
+    read = read_bundle(copy)
+    assert read.manifest.mixture is None
+    assert read.recent().shape == (0, tiny_bundle.manifest.items + 2)
 
 
 @pytest.mark.parametrize(
