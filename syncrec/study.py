@@ -16,10 +16,20 @@ from training.studies.outcome import Outcome
 # Study -> (module with add_arguments(parser) and run(arguments) -> Outcome, its line in --help); imported when it is called.
 STUDIES = {
     "truth": ("training.studies.truth", "worlds of known truth -> does LC-NTG find harm, and is what is served safe?"),
+    "estimators": (
+        "training.studies.estimators",
+        "worlds of known truth -> which estimate of negative transfer is right?",
+    ),
     "rectools": ("training.studies.rectools", "dataset -> our SASRec-SS against RecTools' on the same data"),
-    "published": ("training.studies.published", "events -> our default under another paper's protocol, beside its numbers"),
+    "published": (
+        "training.studies.published",
+        "events -> our default under another paper's protocol, beside its numbers",
+    ),
     "peers": ("training.studies.peers", "datasets -> our default against every tuned baseline, with intervals"),
-    "ablation": ("training.studies.ablation", "datasets -> what each part is worth, and each step from paper to default"),
+    "ablation": (
+        "training.studies.ablation",
+        "datasets -> what each part is worth, and each step from paper to default",
+    ),
     "experts": ("training.studies.experts", "datasets -> how many experts, and how many for SDSR; quality and cost"),
     "gaps": ("training.studies.gaps", "runs -> does the gap of training say what holds for unseen events?"),
     "domains": ("training.studies.domains", "cost and ranking of gaps with 5 to 100 domains"),

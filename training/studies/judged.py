@@ -4,8 +4,10 @@ A user in the same place of the same world could have chosen otherwise. The expe
 out, which is most of what differs between two scorers of noise.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from scipy.stats import rankdata
 
+from formats.files import replace_file
 from training.baselines.next_item import NextItemObjective
 from training.baselines.per_domain import PerDomainObjective
 from training.cases import Cases
@@ -58,6 +61,15 @@ def judged(known: KnownWorld, cases: Cases, logits: Mapping[str, Scorer], shares
                 table[f"{name}_nll"][which] = (exact * cost).sum(1)
                 table[f"{name}_seen"][which] = cost[np.arange(len(which)), target]
     return pl.DataFrame({"user": cases.user, "domain": cases.target_domain.astype(np.int64) - 1, **table})
+
+
+def kept(file: Path, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """A table that is made once and kept in a Parquet file."""
+    if not file.exists():
+        content = BytesIO()
+        make().write_parquet(content)
+        replace_file(file, content.getbuffer())
+    return pl.read_parquet(file)
 
 
 def seen_nll(scorer: Scorer, cases: Cases, first_items: Ints) -> Floats:

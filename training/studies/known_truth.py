@@ -9,13 +9,11 @@
 """
 
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from formats.files import replace_file
 from model.mixed_ranker import CROSS, SINGLE, Weights
 from training.baselines.config import PerDomainConfig, SASRecConfig
 from training.cases import contexts
@@ -25,7 +23,7 @@ from training.mixture import MixtureScorer, fit_mixture
 from training.ranking import Scorer
 from training.run import TrainedRun, open_trained
 from training.served import FITTED_CASES, served_mixture
-from training.studies.judged import judged, single_scorer
+from training.studies.judged import judged, kept, single_scorer
 from training.studies.known_worlds import KnownWorld, known_world
 from training.studies.pieces import train_piece
 from training.task import catalogue_of, drawn_cases, drops_repeats
@@ -94,12 +92,7 @@ class Piece:
 
     def judged(self) -> pl.DataFrame:
         """Every test event, judged once and kept; see `training.studies.judged`."""
-        file = self.folder / "judged.parquet"
-        if not file.exists():
-            content = BytesIO()
-            self._judge().write_parquet(content)
-            replace_file(file, content.getbuffer())
-        return pl.read_parquet(file)
+        return kept(self.folder / "judged.parquet", self._judge)
 
     def _judge(self) -> pl.DataFrame:
         catalogue = catalogue_of(self.known.dataset)

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,15 @@ from training.studies.oracle import DomainMean
 from training.studies.outcome import Outcome, StudyTable
 from training.studies.truth_findings import FIVE, Criterion, Found, Gaps, criteria, find, ranked_alike
 
+SEEDS: Final = 5
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the pieces are kept")
-    parser.add_argument("--seeds", type=int, metavar="N", help="of worlds and trainings (default: 5; --quick: 1)")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help=f"of worlds and trainings (default: {SEEDS}; --quick: 1)"
+    )
     parser.add_argument(
         "--users", type=int, metavar="N", help=f"of a world (default: {FULL.users}; --quick: {QUICK.users})"
     )
@@ -38,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Train what is missing, and say what it shows."""
-    effort, seeds = asked(arguments, seeds=5)
+    effort, seeds = asked(arguments)
     found = find(arguments.work, effort, seeds)
     judgements = criteria(found)
     from training.studies.truth_figure import draw_truth  # noqa: PLC0415 (matplotlib takes a second to load)
@@ -55,7 +59,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
     return Outcome([*_gap_tables(found), _served_table(found), _criteria_table(judgements)], content, failed)
 
 
-def asked(arguments: argparse.Namespace, seeds: int) -> tuple[Effort, range]:
+def asked(arguments: argparse.Namespace) -> tuple[Effort, range]:
     """How much to train, and on which seeds.
 
     Raises:
@@ -65,7 +69,7 @@ def asked(arguments: argparse.Namespace, seeds: int) -> tuple[Effort, range]:
     for name in ("seeds", "users"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise WrongUse(f"--{name}: must be at least 1, got {getattr(arguments, name)}")
-    count = arguments.seeds or (1 if arguments.quick else seeds)
+    count = arguments.seeds or (1 if arguments.quick else SEEDS)
     return replace(effort, users=arguments.users or effort.users), range(1, count + 1)
 
 

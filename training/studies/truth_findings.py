@@ -96,9 +96,8 @@ def find(work: Path, effort: Effort, seeds: range) -> Found:
     """Train and judge what is missing."""
     pieces: dict[str, list[Piece]] = {name: [] for name in WORLDS}
     for seed in seeds:  # outside, so that a study that was stopped is one of fewer seeds
-        for name, world in WORLDS.items():
-            folder = work / name.replace(",", "").replace(" ", "-") / f"seed-{seed}"
-            pieces[name].append(piece(world(effort.users, seed), folder, effort, with_syncrec=name == FIVE))
+        for name in WORLDS:
+            pieces[name].append(world_piece(work, name, effort, seed))
     tables = {name: [one.judged() for one in of_world] for name, of_world in pieces.items()}
     five = tables[FIVE]
     ndcg = {name: pl.col(f"{name}_ndcg") for name in (INDEPENDENT, JOINT, SERVED, TOWERS)}
@@ -111,6 +110,12 @@ def find(work: Path, effort: Effort, seeds: range) -> Found:
         changes={name: domain_means(five, value - independent) for name, value in ndcg.items() if name != INDEPENDENT},
         margins=domain_means(five, ndcg[SERVED] - (1 - MAY_LOSE) * independent),
     )
+
+
+def world_piece(work: Path, name: str, effort: Effort, seed: int) -> Piece:
+    """Train what is missing in one world."""
+    folder = work / name.replace(",", "").replace(" ", "-") / f"seed-{seed}"
+    return piece(WORLDS[name](effort.users, seed), folder, effort, with_syncrec=name == FIVE)
 
 
 def _gaps(pieces: list[Piece], tables: list[pl.DataFrame]) -> Gaps:
