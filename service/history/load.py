@@ -15,9 +15,10 @@ from redis.retry import Retry
 from formats.errors import WorkFailed, WrongUse
 from formats.event_files import read_event_files
 from formats.events import EventRows, EventSource
+from service.history.keys import history_key
 from service.history.ordering import UserEvents, order_events
 from service.history.packed import pack
-from service.history.store import history_key
+from service.history.seen import seen_of
 
 PIPELINE = 1000  # users per round trip
 SAMPLE = 1000  # users whose memory Redis is asked for
@@ -33,7 +34,7 @@ class LoadOptions:
     kinds: the event kinds that count.
     keep_repeats: whether a user's later events of an item are kept too.
     max_bad: share of malformed rows up to which the work goes on.
-    history_limit: newest events kept per user.
+    history_limit: newest events kept per user; of older ones it is kept which items they were of.
     history_days: days from now on after which Redis forgets a history.
     """
 
@@ -116,8 +117,10 @@ def _write(client: redis.Redis, histories: UserEvents, options: LoadOptions) -> 
         pipeline = client.pipeline(transaction=False)
         events = 0
         for user_id, (first, end) in group:
-            newest = histories.events[max(first, end - options.history_limit) : end]
-            pipeline.set(history_key(user_id), pack(newest), ex=options.history_days * DAY_S)
+            start = max(first, end - options.history_limit)
+            newest, older = histories.events[start:end], histories.events[first:start]
+            value = pack(newest, seen_of(older["item_hash"]))
+            pipeline.set(history_key(user_id), value, ex=options.history_days * DAY_S)
             events += len(newest)
         pipeline.execute()
         written += len(group)

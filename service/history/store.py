@@ -4,6 +4,8 @@ Requests of one turn of the event loop are read with one MGET: redis-py costs ab
 parsing and answering together. No request ever holds a connection: each batch is read by a task of its own, so a
 request that is cancelled or runs out of time only stops waiting, and nobody's reply can be left on a connection for
 somebody else. A connection whose read timed out is closed by redis-py and not used again.
+
+After some failures in a row, requests are told at once (`service.history.breaker`) instead of each waiting its time.
 """
 
 import asyncio
@@ -19,17 +21,14 @@ from redis.exceptions import RedisError
 
 from formats.errors import WrongUse
 from service.errors import HistoryUnavailable
-from service.history.packed import Events, unpack
+from service.history.breaker import Breaker
+from service.history.failures import short_reason
+from service.history.keys import history_key
+from service.history.packed import Events, History, unpack
 
-KEY_PREFIX = "syncrec:history:"
 MAX_BATCH = 512
 
 Reply = asyncio.Future[bytes | None]
-
-
-def history_key(user_id: str) -> str:
-    """Where a user's history is. The braces make the user the hash tag: in a cluster, a user's keys live together."""
-    return f"{KEY_PREFIX}{{{user_id}}}"
 
 
 class HistoryStore:
@@ -42,13 +41,25 @@ class HistoryStore:
         self._waiting: dict[str, list[Reply]] = {}
         self._flush_is_due = False
         self._reads: set[asyncio.Task[None]] = set()
+        self._breaker = Breaker(self.is_available)
 
     async def read(self, user_id: str) -> Events | None:
-        """The stored history, oldest first; None when there is none.
+        """The newest stored events, oldest first; None when there are none.
 
         Raises:
             HistoryUnavailable: not there within the timeout, or unreadable.
         """
+        history = await self.look_up(user_id)
+        return None if history is None else history.events
+
+    async def look_up(self, user_id: str) -> History | None:
+        """The newest stored events and what the user had before them; None when there is nothing.
+
+        Raises:
+            HistoryUnavailable: not there within the timeout, unreadable, or not even asked for after many failures.
+        """
+        if self._breaker.is_open:
+            raise HistoryUnavailable("circuit open")
         loop = asyncio.get_running_loop()
         reply: Reply = loop.create_future()
         self._waiting.setdefault(history_key(user_id), []).append(reply)
@@ -76,6 +87,7 @@ class HistoryStore:
 
     async def close(self) -> None:
         """End the reads that are under way."""
+        await self._breaker.close()
         for read in self._reads:
             read.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
@@ -89,6 +101,7 @@ class HistoryStore:
             # long ago: what it sent is read after the timers. So there is a second chance, but not a third.
             loop.call_later(self._timeout_s, self._expire, reply, math.inf)
         else:
+            self._breaker.failed()
             reply.set_exception(HistoryUnavailable("timeout"))
 
     def _flush_soon(self) -> None:
@@ -119,9 +132,14 @@ class HistoryStore:
         try:
             values = cast("list[bytes | None]", await self._redis.mget(list(batch)))
         except (RedisError, OSError, TimeoutError) as error:
+            self._breaker.failed()
             for reply in _still_waiting(batch.values()):
-                reply.set_exception(HistoryUnavailable(_reason(error)))
+                reply.set_exception(HistoryUnavailable(short_reason(error)))
             return
+        if (
+            next(_still_waiting(batch.values()), None) is not None
+        ):  # an answer that nobody waits for any more came too late
+            self._breaker.succeeded()
         for replies, value in zip(batch.values(), values, strict=True):
             for reply in _still_waiting([replies]):
                 reply.set_result(value)
@@ -129,11 +147,6 @@ class HistoryStore:
 
 def _still_waiting(replies: Iterable[list[Reply]]) -> Iterator[Reply]:
     return (reply for group in replies for reply in group if not reply.done())
-
-
-def _reason(error: Exception) -> str:
-    # The class, never the text: it may hold an address or a user's key.
-    return {"TimeoutError": "timeout", "ConnectionError": "connection"}.get(type(error).__name__, type(error).__name__)
 
 
 @asynccontextmanager

@@ -10,9 +10,9 @@ import redis
 
 from formats.event_ties import item_hashes
 from formats.events import EventSource, IdCodes, read_events
+from service.history.keys import history_key
 from service.history.ordering import order_events
 from service.history.packed import unpack
-from service.history.store import history_key
 from syncrec.cli import main
 
 HEADER = "user_id,item_id,domain,timestamp,event\n"
@@ -26,7 +26,7 @@ def stored(redis_url):
 
         def read(user_id):
             value = client.get(history_key(user_id))
-            return None if value is None else unpack(value)
+            return None if value is None else unpack(value).events
 
         read.client = client
         yield read
@@ -168,7 +168,7 @@ def test_the_embedded_server_is_loaded_and_keeps_it(tmp_path, write, monkeypatch
     monkeypatch.setenv("SYNCREC_DATA_DIR", str(tmp_path / "data"))
     assert load("embedded", write([event("u1", "a", 1)])) == 0
     with embedded_redis(tmp_path / "data") as url, redis.Redis.from_url(url) as client:
-        assert same_items(unpack(client.get(history_key("u1"))), "a")
+        assert same_items(unpack(client.get(history_key("u1"))).events, "a")
 
 
 @pytest.mark.parametrize("keep_repeats", [True, False])

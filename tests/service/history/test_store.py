@@ -11,7 +11,8 @@ import redis
 from formats.errors import WorkFailed
 from formats.event_ties import item_hashes
 from service.errors import HistoryUnavailable
-from service.history.store import history_key, open_histories
+from service.history.keys import history_key
+from service.history.store import open_histories
 from tests.service.running import RedisProcess, delaying_proxy, store_history
 
 

@@ -1,0 +1,1 @@
+"""Events that come in: checked, each taken once, counted."""

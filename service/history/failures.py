@@ -1,0 +1,6 @@
+"""A failure of Redis in one word."""
+
+
+def short_reason(error: Exception) -> str:
+    """For metrics and log lines: the class, never the text, which may hold an address or a user's key."""
+    return {"TimeoutError": "timeout", "ConnectionError": "connection"}.get(type(error).__name__, type(error).__name__)
