@@ -155,7 +155,8 @@ def _draw(file: Path, content: dict[str, Any]) -> None:
         }
         points.update({text: [_point(found[key]) for found in domains.values()] for key, text in _ESTIMATES.items()})
         intervals(panels[1, 1], list(domains), points)
-        panels[1, 1].legend(fontsize=8, frameon=False)
+        panels[1, 1].set_ylim(top=-1.2)  # room for the legend
+        panels[1, 1].legend(loc="upper center", ncols=3, fontsize=7, frameon=False)
         title(
             panels[1, 1],
             "what training measures and what holds for unseen events",
