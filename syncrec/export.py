@@ -11,10 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model.mixed_ranker import CROSS
 from syncrec.console import write_json
 from training.evaluate import Protocol, evaluate
 from training.export import export
 from training.run import EVALUATION, TrainedRun, open_trained
+from training.served import MIXED, serves_mixture
 from training.task import drops_repeats
 
 
@@ -37,7 +39,8 @@ def _evaluation(trained: TrainedRun) -> dict[str, Any]:
     file = trained.run.path / EVALUATION
     if file.exists():
         kept: dict[str, Any] = json.loads(file.read_text())
-        if kept.get("checkpoint_epoch") == trained.notes["epoch"]:
+        served = MIXED if serves_mixture(trained.run.config) else CROSS
+        if (kept.get("checkpoint_epoch"), kept.get("served")) == (trained.notes["epoch"], served):
             return kept
     result = evaluate(trained, Protocol("test", drops_repeats(trained.dataset)))
     write_json(file, result)

@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from syncrec import cli
+from syncrec.export import _evaluation
 from tests.reference.datasets import write_dataset
 from training.mixture import MIXTURE
-from training.run import BEST, EVALUATION, LAST
+from training.run import BEST, EVALUATION, LAST, open_trained
 
 SIZES = {"A": 6, "B": 6}
 HISTORIES = [[1, 7, 2, 8], [3, 9, 4], [5, 10, 6, 11, 12]]
@@ -90,3 +91,13 @@ def test_without_a_mixture_no_weights_are_chosen(dataset, tmp_path):
     assert not (tmp_path / "r" / MIXTURE).exists()
     assert run("evaluate", tmp_path / "r") == 0
     assert json.loads((tmp_path / "r" / EVALUATION).read_text())["served"] == "cross"
+
+
+@pytest.mark.parametrize(("served", "kept"), [("mixture", True), ("cross", False)])
+def test_an_export_carries_the_evaluation_of_what_is_served(finished, served, kept):
+    """An evaluation from before the weights is of another model, though the checkpoint is the same."""
+    trained = open_trained(finished)
+    marked = {"checkpoint_epoch": trained.notes["epoch"], "served": served, "mark": True}
+    (finished / EVALUATION).write_text(json.dumps(marked))
+    assert ("mark" in _evaluation(trained)) == kept
+    assert json.loads((finished / EVALUATION).read_text())["served"] == "mixture"

@@ -210,12 +210,28 @@ def test_no_file_of_a_bundle_names_a_path_of_the_exporting_machine(tiny_bundle, 
             assert str(path).encode() not in content
 
 
-def test_the_card_shows_every_domain_with_its_test_result(tiny_bundle):
-    card = (tiny_bundle.path / CARD).read_text()
-    for name, table in tiny_bundle.manifest.evaluation["domains"].items():
-        (row,) = [line for line in card.splitlines() if line.startswith(f"| {name} |")]
-        assert f"{table['cross']['ndcg@10']:.4f}" in row
-        assert f"{table['weight']:.3f}" in row
+def cells(card, first):
+    """The cells of the one row of the card's table that begins with this word."""
+    (row,) = [line for line in card.splitlines() if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    ("which", "scorers"),
+    [
+        ("tiny_bundle", {"CDSR": "cross", "SDSR": "single", "popularity": "popularity"}),
+        ("tiny_mixed_bundle", {"mixture": "mixture", "CDSR": "cross", "SDSR": "single", "popularity": "popularity"}),
+    ],
+)
+def test_the_card_shows_every_domain_with_its_test_result_and_first_what_is_served(request, which, scorers):
+    bundle = request.getfixturevalue(which)
+    card = (bundle.path / CARD).read_text()
+    assert cells(card, "domain") == ["domain", "items", "events", *scorers, "gap λ", "weight"]
+    assert next(iter(scorers.values())) == bundle.manifest.evaluation["served"]
+    assert ("recent popularity and item kNN" in card) == ("mixture" in scorers)
+    for name, table in bundle.manifest.evaluation["domains"].items():
+        measured = [f"{table[scorer]['ndcg@10']:.4f}" for scorer in scorers.values()]
+        assert cells(card, name)[3:] == [*measured, f"{table['lambda']:+.4f}", f"{table['weight']:.3f}"]
 
 
 @pytest.fixture
