@@ -26,7 +26,7 @@ from training.cases import contexts
 from training.config import default
 from training.memory import bounded_memory
 from training.run import open_trained
-from training.studies.drawing import MARKERS, Point, colour, drawn, spans, title
+from training.studies.drawing import Point, colour, drawn, marker, spans, title
 from training.studies.held_out import rank_correlation
 from training.studies.judged import judged, single_scorer
 from training.studies.known_truth import CDSR, INDEPENDENT, SDSR, Effort, singles_config, syncrec_config
@@ -203,7 +203,7 @@ def _ranking(axes: Axes, ranking: dict[str, Any]) -> None:
             values,
             [found["lambda"] for found in own],
             xerr=ends,
-            fmt=MARKERS[number],
+            fmt=marker(number),
             color=colour(number),
             markersize=5,
             elinewidth=0.7,

@@ -31,6 +31,11 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+def marker(number: int) -> str:
+    """Of the n-th thing's points."""
+    return MARKERS[number % len(MARKERS)]
+
+
 def style(number: int) -> str:
     """Of the n-th thing's line; it changes where the colours begin anew."""
     return STYLES[number // len(COLOURS) % len(STYLES)]
@@ -88,7 +93,7 @@ def intervals(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[Po
             x,
             y,
             xerr=ends,
-            fmt=MARKERS[number % len(MARKERS)],
+            fmt=marker(number),
             color=colour(number),
             capsize=2,
             markersize=5,

@@ -26,7 +26,7 @@ from training.configured import configured
 from training.dataset import open_dataset
 from training.metrics import ndcg_at_k
 from training.studies.courses import add_course_arguments, course_of, say
-from training.studies.drawing import MARKERS, Point, colour, drawn, legend, spans, title
+from training.studies.drawing import Point, colour, drawn, legend, marker, spans, title
 from training.studies.outcome import Outcome, StudyTable
 from training.studies.peers import NETWORKS
 from training.studies.race import Course, Entrant, race, seed_runs, write_results
@@ -143,36 +143,27 @@ def _told(found: dict[str, float | None]) -> str:
 
 
 def _draw(file: Path, points: Sequence[dict[str, Any]]) -> None:
-    counts = sorted({point["experts"] for point in points})
+    share = "share of the experts that SDSR teaches (j / K)"
     with drawn(file, 1, 3, (12, 4)) as (figure, panels):
         for axes, (task, name) in zip(panels[0], TASKS.items(), strict=False):
-            for number, count in enumerate(counts):
-                own = [point for point in points if point["experts"] == count]
-                _curve(
-                    axes,
-                    number,
-                    [p["single_experts"] / count for p in own],
-                    [_point(p[task]) for p in own],
-                    f"K = {count}",
-                )
-            title(axes, f"{name}, mean of the domains", "share of the experts that SDSR teaches (j / K)", "NDCG@10")
+            _curves(axes, points, [_point(point[task]) for point in points])
+            title(axes, f"{name}, mean of the domains", share, "NDCG@10")
         costs = panels[0, 2]
-        for number, count in enumerate(counts):
-            own = [point for point in points if point["experts"] == count]
-            cost = [Point(*(p["relative_cost"][key] for key in ("median", "low", "high"))) for p in own]
-            _curve(costs, number, [p["single_experts"] / count for p in own], cost, f"K = {count}")
+        _curves(costs, points, [Point(*point["relative_cost"].values()) for point in points])
         costs.set_ylim(0)
-        title(
-            costs, f"time per training event, {counts[0]} experts = 1", "share of the experts that SDSR teaches (j / K)"
-        )
+        title(costs, f"time per training event, {points[0]['experts']} experts = 1", share)
         legend(figure, panels[0, 0])
 
 
-def _curve(axes: Axes, number: int, x: Sequence[float], points: Sequence[Point], label: str) -> None:
-    values, ends = spans(points)
-    axes.errorbar(
-        x, values, yerr=ends, fmt=f"{MARKERS[number]}-", color=colour(number), capsize=2, markersize=5, label=label
-    )
+def _curves(axes: Axes, splits: Sequence[dict[str, Any]], points: Sequence[Point]) -> None:
+    """A line for each number of experts, a little beside each other."""
+    counts = sorted({split["experts"] for split in splits})
+    for number, count in enumerate(counts):
+        own = [place for place, split in enumerate(splits) if split["experts"] == count]
+        x = [splits[place]["single_experts"] / count + 0.01 * (number - (len(counts) - 1) / 2) for place in own]
+        values, ends = spans([points[place] for place in own])
+        look: dict[str, Any] = {"fmt": f"{marker(number)}-", "color": colour(number), "capsize": 2, "markersize": 5}
+        axes.errorbar(x, values, yerr=ends, label=f"K = {count}", **look)
     axes.set_xlim(0, 1)
 
 
