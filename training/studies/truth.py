@@ -23,7 +23,7 @@ from formats.errors import WrongUse
 from training.studies.known_truth import FULL, INDEPENDENT, JOINT, QUICK, SERVED, TOWERS, Effort, network_settings
 from training.studies.oracle import DomainMean
 from training.studies.outcome import Outcome, StudyTable
-from training.studies.truth_findings import FIVE, Criterion, Found, Gaps, criteria, find, ranked_alike
+from training.studies.truth_findings import FIVE, Criterion, Found, Gaps, criteria, find, ranked_alike, wrong_signs
 
 SEEDS: Final = 5
 
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> Outcome:
         "criteria": [{**asdict(one), "passed": one.passed} for one in judgements],
     }
     failed = [] if arguments.quick else [one.name for one in judgements if not one.passed]
-    return Outcome([*_gap_tables(found), _served_table(found), _criteria_table(judgements)], content, failed)
+    tables = [*_gap_tables(found), _estimates_table(found), _served_table(found), _criteria_table(judgements)]
+    return Outcome(tables, content, failed)
 
 
 def asked(arguments: argparse.Namespace) -> tuple[Effort, range]:
@@ -75,18 +76,32 @@ def asked(arguments: argparse.Namespace) -> tuple[Effort, range]:
 
 def _content(found: Found) -> dict[str, Any]:
     five = found.gaps[FIVE]
-    towers = np.stack([one.by_seed for one in found.towers], axis=1)
     return {
         "worlds": {name: gaps.to_json() for name, gaps in found.gaps.items()},
         "lambda": dict(zip(five.domains, found.lambdas.T.tolist(), strict=True)),
         "tower_gap": _by_domain(five, found.towers),
-        "spearman": {
-            "lambda": ranked_alike(found.lambdas, five.oracle),
-            "tower_gap": ranked_alike(towers, five.oracle),
-        },
+        "spearman": {name: ranked_alike(values, five.oracle) for name, values in _estimates(found).items()},
         "ndcg": {name: _by_domain(five, means) for name, means in found.ndcg.items()},
         "changes": {name: _by_domain(five, means) for name, means in found.changes.items()},
     }
+
+
+def _estimates(found: Found) -> dict[str, NDArray[np.float64]]:
+    """What estimates the oracle gap from one SyNCRec alone, [seeds, domains] each."""
+    return {
+        "lambda": found.lambdas,
+        "held-out gap of the towers": np.stack([one.by_seed for one in found.towers], axis=1),
+    }
+
+
+def _estimates_table(found: Found) -> StudyTable:
+    oracle = found.gaps[FIVE].oracle
+    rows = []
+    for name, values in _estimates(found).items():
+        alike = ranked_alike(values, oracle)
+        rows.append([name, f"{np.mean(alike):.2f}", f"{min(alike):.2f}", str(wrong_signs(values, oracle))])
+    header = ["estimate", "Spearman, mean of the seeds", "least", "domains with the wrong sign"]
+    return StudyTable(f"{FIVE}: estimates against the oracle gap", header, rows)
 
 
 def _by_domain(gaps: Gaps, means: list[DomainMean]) -> dict[str, Any]:

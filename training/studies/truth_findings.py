@@ -141,7 +141,7 @@ def criteria(found: Found) -> list[Criterion]:
             0.9,
         ),
         Criterion("|lambda| of noise, largest of the seeds", float(np.abs(found.lambdas[:, noise]).max()), 0.05, True),
-        Criterion("domains where lambda has the wrong sign", _wrong_signs(found), 0, True),
+        Criterion("domains where lambda has the wrong sign", wrong_signs(found.lambdas, five.oracle), 0, True),
         *(
             Criterion(f"{name}: domains harmed by joint training", _beyond(found.gaps[name], -1), 0, True)
             for name in (RELATED, FEW_EVENTS)
@@ -169,13 +169,19 @@ def ranked_alike(estimates: Floats, oracle: list[DomainMean]) -> list[float]:
     return [float(spearmanr(*pair).statistic) for pair in zip(estimates, gaps, strict=True)]
 
 
-def _wrong_signs(found: Found) -> int:
-    signs = np.sign(found.lambdas.mean(axis=0))
+def wrong_signs(estimates: Floats, oracle: list[DomainMean]) -> int:
+    """Domains whose oracle gap surely has a sign, and the mean of the estimate over the seeds another one.
+
+    Args:
+        estimates: [seeds, domains].
+        oracle: of each domain.
+    """
     sure = [
         one.estimate.interval is not None and abs(one.value) > SURE * one.estimate.interval.standard_error
-        for one in found.gaps[FIVE].oracle
+        for one in oracle
     ]
-    return int(np.count_nonzero(np.array(sure) & (signs != np.sign(_values(found.gaps[FIVE].oracle)))))
+    other = np.sign(estimates.mean(axis=0)) != np.sign([one.value for one in oracle])
+    return int(np.count_nonzero(np.array(sure) & other))
 
 
 def _beyond(gaps: Gaps, side: int) -> int:
