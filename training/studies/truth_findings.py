@@ -137,7 +137,7 @@ def criteria(found: Found) -> list[Criterion]:
     return [
         Criterion(
             "Spearman of lambda and oracle gap, mean of the seeds",
-            float(np.mean(ranked_alike(found.lambdas, five.oracle))),
+            round(float(np.mean(ranked_alike(found.lambdas, five.oracle))), 9),
             0.9,
         ),
         Criterion("|lambda| of noise, largest of the seeds", float(np.abs(found.lambdas[:, noise]).max()), 0.05, True),
