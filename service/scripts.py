@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError
 
 Argument = bytes | str | int
-
-
-class Client(Protocol):
-    """What a redis-py client of a single server and one of a cluster have in common."""
-
-    def pipeline(self, transaction: bool | None = None) -> Any:
-        """An empty pipeline."""
+Client = Redis | RedisCluster
 
 
 @dataclass(frozen=True)

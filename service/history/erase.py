@@ -1,14 +1,14 @@
 """Everything held on a user, gone at once."""
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import HistoryUnavailable
-from service.history.failures import short_reason
+from service.failures import short_reason
 from service.history.keys import keys_of
+from service.scripts import Client
 
 
-async def erase_user(redis: Redis, user_id: str) -> bool:
+async def erase_user(redis: Client, user_id: str) -> bool:
     """Delete all keys with anything of a user, in one command: nobody sees half of it.
 
     Returns:

@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 
 from formats.errors import WrongUse
 from service.errors import HistoryUnavailable
+from service.failures import short_reason
 from service.history.breaker import Breaker
-from service.history.failures import short_reason
 from service.history.keys import history_key
 from service.history.packed import Events, History, unpack
 

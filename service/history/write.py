@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from formats.event_ties import item_hashes, tie_hashes, user_hashes
 from formats.event_times import MICROSECONDS
 from service.errors import HistoryUnavailable
-from service.history.failures import short_reason
+from service.failures import short_reason
 from service.history.keys import event_ids_key, history_key
 from service.history.packed import EVENT, Events
 from service.history.seen import MAX_BYTES

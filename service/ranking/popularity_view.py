@@ -1,0 +1,108 @@
+"""Live counts as one model sees them: an input of its graph, and a ranked list per domain that also holds newer items."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.event_ties import item_hashes
+from service.ranking.catalog import Catalog
+from service.ranking.decay import DecayedCounts
+
+
+@dataclass(frozen=True)
+class RankedDomain:
+    """Every item of one domain, most popular first; equal ones in the order of the bundle, then new ones by arrival.
+
+    item_index: of the catalogue; -1 - n for new item n, which is in no catalogue, [items].
+    count: decayed, [items].
+    new_ids, new_hashes: item id and hash of each new item, [new items].
+    """
+
+    item_index: NDArray[np.int32]
+    count: NDArray[np.float32]
+    new_ids: list[str]
+    new_hashes: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class PopularityView:
+    """Never changed; a newer one takes its place.
+
+    recent: the graph's input, [half-lives, items + 2].
+    domains: in the catalogue's order.
+    """
+
+    recent: NDArray[np.float32]
+    domains: tuple[RankedDomain, ...]
+
+
+class Viewer:
+    """Makes the views of one model, remembering which row of the counts is which item."""
+
+    def __init__(self, catalog: Catalog, recent_rows: Sequence[int], ranked_row: int) -> None:
+        """Args: the model's catalogue; which half-lives of the counts its graph reads, and which one ranks."""
+        self._catalog, self._recent_rows, self._ranked_row = catalog, list(recent_rows), ranked_row
+        self._places: dict[str, _Places] = {}
+
+    def view(self, counts: Mapping[str, DecayedCounts]) -> PopularityView:
+        """The view of these counts by domain; a domain without counts is ranked as in the bundle."""
+        recent = np.zeros((len(self._recent_rows), self._catalog.items + 2), dtype=np.float32)
+        ranked = []
+        for domain in self._catalog.domains:
+            first, after = self._catalog.bounds(domain)
+            own = counts.get(domain)
+            places = self._of(domain, own)
+            by_item = np.zeros(after - first + len(places.new_ids))
+            if own is not None:
+                recent[:, places.item_index[places.is_known]] = own.counts[self._recent_rows][:, places.is_known]
+                by_item[places.in_ranking] = own.counts[self._ranked_row]
+            ranked.append(_rank(by_item, first, after, places))
+        return PopularityView(recent, tuple(ranked))
+
+    def _of(self, domain: str, counts: DecayedCounts | None) -> "_Places":
+        places = self._places.get(domain)
+        if places is None or counts is None or places.counts is not counts:
+            places = self._places[domain] = _Places(counts)
+        if counts is not None and len(places.item_index) < len(counts.item_ids):
+            places.extend(self._catalog, domain, counts.item_ids[len(places.item_index) :])
+        return places
+
+
+class _Places:
+    """Where the rows of one domain's counts belong.
+
+    item_index: of the catalogue, 0 for a new item, [rows]. in_ranking: place among the domain's items, then the new, [rows].
+    """
+
+    def __init__(self, counts: DecayedCounts | None) -> None:
+        self.counts = counts
+        self.item_index = np.zeros(0, dtype=np.int32)
+        self.in_ranking = np.zeros(0, dtype=np.int64)
+        self.new_ids: list[str] = []
+        self.new_hashes = np.zeros(0, dtype=np.uint64)
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        return self.item_index > 0
+
+    def extend(self, catalog: Catalog, domain: str, item_ids: Sequence[str]) -> None:
+        first, after = catalog.bounds(domain)
+        index = np.array([catalog.item_index(domain, item_id) for item_id in item_ids], dtype=np.int32)
+        is_new = index == 0
+        new_ids = [item_id for item_id, new in zip(item_ids, is_new.tolist(), strict=True) if new]
+        place = index.astype(np.int64) - first
+        place[is_new] = after - first + len(self.new_ids) + np.arange(len(new_ids))
+        self.item_index = np.concatenate([self.item_index, index])
+        self.in_ranking = np.concatenate([self.in_ranking, place])
+        # A new list: views hold the old one.
+        self.new_ids = [*self.new_ids, *new_ids]
+        self.new_hashes = np.concatenate([self.new_hashes, item_hashes((domain, item_id) for item_id in new_ids)])
+
+
+def _rank(by_item: NDArray[np.float64], first: int, after: int, places: _Places) -> RankedDomain:
+    order = np.argsort(-by_item, kind="stable")
+    size = after - first
+    item_index = np.where(order < size, first + order, size - 1 - order).astype(np.int32)
+    return RankedDomain(item_index, by_item[order].astype(np.float32), places.new_ids, places.new_hashes)
