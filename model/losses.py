@@ -25,7 +25,7 @@ def softmax_loss(states: Tensor, vectors: Tensor, target: Tensor, candidates: Te
 
     Args:
         states: users' representations at targets of one domain, [target, dim].
-        vectors: of all items, [items + 2, dim].
+        vectors: of the items that `target` and `candidates` count, of the domain alone or of more, [vector, dim].
         target: item indices, [target].
         candidates: distinct items of the domain, [candidate]. A target among them is not its own negative.
         items: size of the domain.

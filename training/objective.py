@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +61,23 @@ def next_item_losses(states: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
         [target].
     """
     if batch.candidates is not None:
+        sizes = batch.candidates.items_per_domain
+        # Each domain looks up in its own part of the table: the gradient of a look-up is as large as what it looks in.
         of_domain = zip(
             states.split(batch.targets_per_domain),
+            vectors.split([1, *sizes, 1])[1:-1],
             batch.target.split(batch.targets_per_domain),
-            *batch.candidates,
-            strict=True,
+            batch.candidates.drawn,
+            accumulate(sizes, initial=1),
+            sizes,
+            strict=False,  # one more first item than domains
         )
-        return torch.cat([softmax_loss(own, vectors, target, drawn, n) for own, target, drawn, n in of_domain])
+        return torch.cat(
+            [
+                softmax_loss(own, table, target - first, drawn - first, n)
+                for own, table, target, drawn, first, n in of_domain
+            ]
+        )
     positive = (states * vectors[batch.target]).sum(-1)
     negative = (states * vectors[batch.negative]).sum(-1)
     return pairwise_loss(positive, negative)
