@@ -1,0 +1,73 @@
+"""Intake: the events of one call, each taken once or told why not. Knows no HTTP."""
+
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from service.events.event import Event, Unusable, read_event
+from service.history.write import HistoryWriter, NewEvent
+
+IN_HISTORY = ("interaction", "click")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An event that was not taken: its place in the call, and why."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a call's events. rejected: in the order of the call."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejected]
+
+
+class Intake:
+    """Takes events."""
+
+    def __init__(
+        self,
+        histories: HistoryWriter,
+        count: Callable[[str, str, float], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args: where histories are written; what counts a domain's item at a time; seconds since 1970."""
+        self._histories, self._count, self._clock = histories, count, clock
+
+    async def take(self, raw_events: Sequence[bytes | msgspec.Raw], domains: Container[str]) -> Taken:
+        """Take events: when this returns, Redis has the accepted ones.
+
+        Args:
+            raw_events: one JSON value each.
+            domains: the known ones; an event of another is rejected.
+
+        Raises:
+            HistoryUnavailable: Redis took none, or did not say. All can be sent again: those it took count once.
+        """
+        now = self._clock()
+        usable: list[tuple[int, Event, float]] = []
+        rejected: list[Rejected] = []
+        for index, raw in enumerate(raw_events):
+            try:
+                usable.append((index, *read_event(raw, domains, now)))
+            except Unusable as error:
+                rejected.append(Rejected(index, str(error)))
+        outcomes = await self._histories.append([_new(event, seconds) for _, event, seconds in usable], now)
+        for (index, event, seconds), outcome in zip(usable, outcomes, strict=True):
+            if outcome == "taken" and event.event in IN_HISTORY:
+                self._count(event.domain, event.item_id, seconds)
+            elif outcome == "failed":
+                rejected.append(Rejected(index, "the history store is unavailable for this user; send the event again"))
+        rejected.sort(key=lambda one: one.index)
+        return Taken(outcomes.count("taken"), outcomes.count("duplicate"), rejected)
+
+
+def _new(event: Event, seconds: float) -> NewEvent:
+    return NewEvent(event.event_id, event.user_id, event.domain, event.item_id, int(seconds), event.event in IN_HISTORY)
