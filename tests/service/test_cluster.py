@@ -1,0 +1,73 @@
+"""Everything that is kept in Redis, over a real cluster: keys that change together live together."""
+
+import numpy as np
+import pytest
+from redis.asyncio import RedisCluster
+
+from formats.bundle import newest_bundle
+from formats.event_ties import item_hashes
+from service.history.erase import erase_user
+from service.history.keys import history_key
+from service.history.packed import unpack
+from service.history.write import HistoryRules, HistoryWriter, NewEvent
+from service.ranking.catalog import read_catalog
+from service.ranking.item_states import ItemState, ItemStateStore
+from service.ranking.live_popularity import LivePopularity
+from tests.service.cluster import redis_cluster
+
+NOW = 1_700_000_000
+
+
+@pytest.fixture(scope="module")
+def ports():
+    with redis_cluster() as ports:
+        yield ports
+
+
+@pytest.fixture
+async def cluster(ports):
+    async with RedisCluster(host="127.0.0.1", port=ports[0]) as cluster:
+        await cluster.flushall(target_nodes=RedisCluster.PRIMARIES)
+        yield cluster
+
+
+def event(event_id, user_id, item_id):
+    return NewEvent(event_id, user_id, "Books", item_id, NOW, is_listed=True)
+
+
+async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(cluster):
+    users = [*(f"u{n}" for n in range(100)), "}odd", "a}b{c}"]
+    writer = HistoryWriter(cluster, 20_000, HistoryRules(10, 90, keep_repeats=False))
+    events = [event(str(n), user, f"i{n}") for user in users for n in range(3)]
+    assert await writer.append(events, NOW) == ["taken"] * len(events)
+    await cluster.execute_command("SCRIPT FLUSH", target_nodes=RedisCluster.PRIMARIES)
+    assert await writer.append(events, NOW) == ["duplicate"] * len(events)
+    for user in users:
+        history = unpack(await cluster.get(history_key(user)))
+        np.testing.assert_array_equal(
+            np.sort(history.events["item_hash"]), np.sort(item_hashes(("Books", f"i{n}") for n in range(3)))
+        )
+        assert await erase_user(cluster, user)
+    assert await cluster.dbsize(target_nodes=RedisCluster.PRIMARIES) == 0
+
+
+async def test_popularity_is_counted_and_followed(cluster, models):
+    bundle = newest_bundle(models)
+    catalog = read_catalog(bundle)
+    one, other = (LivePopularity(cluster, 7.0, lambda: NOW) for _ in range(2))
+    for replica in (one, other):
+        replica.follow(bundle, catalog)
+    for domain in catalog.domains:
+        one.count(domain, f"new in {domain}", NOW)
+    await one.refresh()
+    await other.refresh()
+    for domain, ranked in zip(catalog.domains, other.view(catalog.model_version).domains, strict=True):
+        assert ranked.new_ids == [f"new in {domain}"]
+        assert ranked.item_index[0] == -1
+
+
+async def test_item_states_are_set_and_followed(cluster):
+    one, other = ItemStateStore(cluster), ItemStateStore(cluster)
+    await one.put("Books", "B1", ItemState(available=False))
+    await other.refresh()
+    assert not other.current.of("Books", "B1").available
