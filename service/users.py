@@ -1,8 +1,9 @@
-"""A stored history as people read it: item ids and times instead of hashes."""
+"""What a user has had, in terms of a catalogue: for `exclude_seen`, and for people to read."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.history.packed import History
 from service.ranking.catalog import Catalog
@@ -23,6 +24,15 @@ class ShownHistory:
 
     events: list[ShownEvent]
     older_items: int
+
+
+def all_seen(history: History, catalog: Catalog) -> NDArray[np.int32]:
+    """Indices of every item that the user has ever had, in any order, some more than once.
+
+    Of those from before the newest events a few others may be among them, but none is missing (`service.history.seen`).
+    """
+    newest = catalog.by_hash(history.events["item_hash"])
+    return np.concatenate([newest[newest > 0], catalog.at_places(history.seen.among(catalog.hashes))])
 
 
 def show(history: History, catalog: Catalog) -> ShownHistory:

@@ -61,6 +61,15 @@ class Catalog:
         place[place == self.items] = 0
         return np.where(self._sorted_hashes[place] == hashes, self._hash_order[place], np.int32(0))
 
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """The hashes of all items, rising, [items]."""
+        return self._sorted_hashes
+
+    def at_places(self, places: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The item index of each of these places in `hashes`, [places]."""
+        return self._hash_order[places]
+
     def in_categories(self, categories: Iterable[str]) -> NDArray[np.int32]:
         """Indices of the items of any of these categories, rising. An unknown category has none."""
         known = self._categories or {}
