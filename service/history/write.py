@@ -1,4 +1,4 @@
-"""HistoryWriter: events into histories, each once; all users of a call in one round trip, each user atomically."""
+"""HistoryWriter: events into histories, each once; many users in one round trip, each user atomically."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ from service.scripts import Call, Client, Script
 ID_BYTES = 6
 ID_DAYS = 7
 MAX_IDS = 16_384  # of a user; one event every 37 s for a week
+USERS_AT_ONCE = 100  # per round trip; in between, requests get their turn
+TAKEN = ord("1")
 DAY_S = 86_400
 
 RECORD = np.dtype([("id", "u1", ID_BYTES), ("is_listed", "u1"), ("event", EVENT)])
@@ -73,10 +75,10 @@ class HistoryWriter:
             now: seconds since 1970.
 
         Returns:
-            Of each event. `failed`: Redis refused that user's events; none of them was taken.
+            Of each event. `failed`: Redis refused that user's events, or did not say; they can be sent again.
 
         Raises:
-            HistoryUnavailable: no answer in time. What was taken is unknown; sent again, it is taken once.
+            HistoryUnavailable: no answer in time, or all failed. What was taken is unknown; sent again, it is taken once.
         """
         write = asyncio.get_running_loop().create_task(self._append(events, now))
         self._writes.add(write)
@@ -96,25 +98,40 @@ class HistoryWriter:
         places: dict[str, list[int]] = {}
         for place, event in enumerate(events):
             places.setdefault(event.user_id, []).append(place)
-        firsts = [_first_of_each_id(events, own) for own in places.values()]
-        batches = [_in_order([events[place] for place in own]) for own in firsts]
-        calls = [self._call(user_id, batch, now) for user_id, (_, batch) in zip(places, batches, strict=True)]
-        try:
-            answers = await self._script.run(self._redis, calls)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise HistoryUnavailable(short_reason(error)) from None
-        if answers and all(isinstance(answer, Exception) for answer in answers):
-            raise HistoryUnavailable(short_reason(answers[0]))
-        outcomes: list[Outcome] = ["duplicate"] * len(events)
-        for own, first, (order, _), answer in zip(places.values(), firsts, batches, answers, strict=True):
-            if isinstance(answer, Exception):
-                for place in own:
-                    outcomes[place] = "failed"
-                continue
-            for number, is_new in zip(order, answer, strict=True):
-                if is_new == ord("1"):
-                    outcomes[first[number]] = "taken"
+        users = list(places.items())
+        outcomes: list[Outcome] = ["failed"] * len(events)
+        failure = None
+        for start in range(0, len(users), USERS_AT_ONCE):
+            try:
+                failure = await self._append_users(events, users[start : start + USERS_AT_ONCE], now, outcomes)
+            except (RedisError, OSError, TimeoutError) as error:
+                failure = error
+                break
+        if failure is not None and outcomes.count("failed") == len(outcomes):
+            raise HistoryUnavailable(short_reason(failure))
         return outcomes
+
+    async def _append_users(
+        self, events: Sequence[NewEvent], users: Sequence[tuple[str, list[int]]], now: float, outcomes: list[Outcome]
+    ) -> Exception | None:
+        """Take some users' events, at these places, and fill in the outcomes. Returns what Redis said of the last that failed."""
+        batches, calls = [], []
+        for user_id, places in users:
+            firsts = _first_of_each_id(events, places)
+            order, records = _in_order([events[place] for place in firsts])
+            batches.append([firsts[number] for number in order])
+            calls.append(self._call(user_id, records, now))
+        failure = None
+        for (_, places), batch, answer in zip(users, batches, await self._script.run(self._redis, calls), strict=True):
+            if isinstance(answer, Exception):
+                failure = answer
+                continue
+            for place in places:
+                outcomes[place] = "duplicate"
+            for place, is_new in zip(batch, answer, strict=True):
+                if is_new == TAKEN:
+                    outcomes[place] = "taken"
+        return failure
 
     def _call(self, user_id: str, batch: bytes, now: float) -> Call:
         rules = self._rules
