@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from service.history.packed import History
 from service.ranking.catalog import Catalog
+from service.ranking.popularity_view import RankedDomain
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ def all_seen(history: History, catalog: Catalog) -> NDArray[np.int32]:
     """
     newest = catalog.by_hash(history.events["item_hash"])
     return np.concatenate([newest[newest > 0], catalog.at_places(history.seen.among(catalog.hashes))])
+
+
+def new_seen(history: History, ranked: RankedDomain) -> NDArray[np.int32]:
+    """The same of a domain's new items, which are in no catalogue, as `RankedDomain.item_index` has them."""
+    newest = ranked.new_numbers[np.isin(ranked.new_hashes, history.events["item_hash"])]
+    return -1 - np.concatenate([newest, ranked.new_numbers[history.seen.among(ranked.new_hashes)]])
 
 
 def show(history: History, catalog: Catalog) -> ShownHistory:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -25,6 +25,7 @@ from service.failures import short_reason
 from service.history.breaker import Breaker
 from service.history.keys import history_key
 from service.history.packed import Events, History, unpack
+from service.scripts import Client
 
 MAX_BATCH = 512
 
@@ -34,8 +35,10 @@ Reply = asyncio.Future[bytes | None]
 class HistoryStore:
     """Reads histories; at most `connections` batches are under way at once, the rest waits and is read together."""
 
-    def __init__(self, redis: Redis, timeout_ms: float, connections: int) -> None:
+    def __init__(self, redis: Client, timeout_ms: float, connections: int) -> None:
         self._redis = redis
+        # Of a cluster, each node is asked for its own keys, all at once.
+        self._get_many = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
         self._timeout_s = timeout_ms / 1000
         self._free = connections
         self._waiting: dict[str, list[Reply]] = {}
@@ -130,7 +133,7 @@ class HistoryStore:
 
     async def _read(self, batch: dict[str, list[Reply]]) -> None:
         try:
-            values = cast("list[bytes | None]", await self._redis.mget(list(batch)))
+            values = cast("list[bytes | None]", await self._get_many(list(batch)))
         except (RedisError, OSError, TimeoutError) as error:
             self._breaker.failed()
             for reply in _still_waiting(batch.values()):

@@ -17,13 +17,22 @@ class RankedDomain:
 
     item_index: of the catalogue; -1 - n for new item n, which is in no catalogue, [items].
     count: decayed, [items].
-    new_ids, new_hashes: item id and hash of each new item, [new items].
+    new_ids: item id of each new item, [new items].
+    new_hashes, new_numbers: hashes of the new items, rising, and which new item each is of, [new items].
     """
 
     item_index: NDArray[np.int32]
     count: NDArray[np.float32]
     new_ids: list[str]
     new_hashes: NDArray[np.uint64]
+    new_numbers: NDArray[np.int32]
+
+    def best(self, k: int, exclude: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The first k items that are not excluded, and their counts; `exclude` in the terms of `item_index`."""
+        # Enough that k are left whatever is excluded; the whole domain may be long.
+        head = self.item_index[: k + len(exclude)]
+        places = np.flatnonzero(~np.isin(head, exclude))[:k]
+        return head[places], self.count[places]
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class _Places:
         self.in_ranking = np.zeros(0, dtype=np.int64)
         self.new_ids: list[str] = []
         self.new_hashes = np.zeros(0, dtype=np.uint64)
+        self.new_numbers = np.zeros(0, dtype=np.int32)
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -98,11 +108,16 @@ class _Places:
         self.in_ranking = np.concatenate([self.in_ranking, place])
         # A new list: views hold the old one.
         self.new_ids = [*self.new_ids, *new_ids]
-        self.new_hashes = np.concatenate([self.new_hashes, item_hashes((domain, item_id) for item_id in new_ids)])
+        hashes = np.concatenate([self.new_hashes, item_hashes((domain, item_id) for item_id in new_ids)])
+        numbers = np.concatenate([self.new_numbers, np.arange(len(self.new_numbers), len(hashes), dtype=np.int32)])
+        order = np.argsort(hashes, kind="stable")
+        self.new_hashes, self.new_numbers = hashes[order], numbers[order]
 
 
 def _rank(by_item: NDArray[np.float64], first: int, after: int, places: _Places) -> RankedDomain:
     order = np.argsort(-by_item, kind="stable")
     size = after - first
     item_index = np.where(order < size, first + order, size - 1 - order).astype(np.int32)
-    return RankedDomain(item_index, by_item[order].astype(np.float32), places.new_ids, places.new_hashes)
+    return RankedDomain(
+        item_index, by_item[order].astype(np.float32), places.new_ids, places.new_hashes, places.new_numbers
+    )

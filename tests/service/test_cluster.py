@@ -1,5 +1,7 @@
 """Everything that is kept in Redis, over a real cluster: keys that change together live together."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from redis.asyncio import RedisCluster
@@ -7,8 +9,7 @@ from redis.asyncio import RedisCluster
 from formats.bundle import newest_bundle
 from formats.event_ties import item_hashes
 from service.history.erase import erase_user
-from service.history.keys import history_key
-from service.history.packed import unpack
+from service.history.store import HistoryStore
 from service.history.write import HistoryRules, HistoryWriter, NewEvent
 from service.ranking.catalog import read_catalog
 from service.ranking.item_states import ItemState, ItemStateStore
@@ -42,8 +43,11 @@ async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(clu
     assert await writer.append(events, NOW) == ["taken"] * len(events)
     await cluster.execute_command("SCRIPT FLUSH", target_nodes=RedisCluster.PRIMARIES)
     assert await writer.append(events, NOW) == ["duplicate"] * len(events)
-    for user in users:
-        history = unpack(await cluster.get(history_key(user)))
+    store = HistoryStore(cluster, 20_000, 2)
+    histories = await asyncio.gather(*map(store.look_up, users))
+    assert await store.is_available()
+    await store.close()
+    for user, history in zip(users, histories, strict=True):
         np.testing.assert_array_equal(
             np.sort(history.events["item_hash"]), np.sort(item_hashes(("Books", f"i{n}") for n in range(3)))
         )

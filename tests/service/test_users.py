@@ -10,8 +10,10 @@ from formats.event_ties import item_hashes
 from service.history.packed import EVENT, History
 from service.history.seen import NOTHING_SEEN, seen_of
 from service.ranking.catalog import read_catalog
-from service.users import ShownEvent, ShownHistory, all_seen, show
-from tests.service.small_bundle import all_items
+from service.ranking.decay import DecayedCounts
+from service.ranking.popularity_view import Viewer
+from service.users import ShownEvent, ShownHistory, all_seen, new_seen, show
+from tests.service.small_bundle import all_items, ids
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,30 @@ def test_every_item_that_a_user_had_is_found_wherever_it_is_stored(catalog, newe
     seen = seen_of(item_hashes(older))
     expected = {catalog.item_index(*item) for item in [*newest, *older]} - {0}
     assert set(all_seen(history(newest, seen), catalog).tolist()) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 30)), st.lists(st.integers(0, 30)))
+def test_every_new_item_that_a_user_had_is_left_out_of_the_ranked_list(catalog, newest, older):
+    counts = DecayedCounts([7.0], today=0)
+    for first in (0, 11):  # in two rounds, so that the rows grow
+        rows = counts.rows([f"new{n}" for n in range(first, first + 11)])
+        counts.add(rows, np.zeros(11, dtype=int), 1.0 + rows % 5)
+        ranked = viewer_of(catalog).view({"Books": counts}).domains[0]
+    had = {("Books", f"new{n}") for n in [*newest, *older]}
+    seen = seen_of(item_hashes(("Books", f"new{n}") for n in older))
+    exclude = new_seen(history([("Books", f"new{n}") for n in newest], seen), ranked)
+    found, count = ranked.best(1000, exclude)
+    shown = [catalog.item_ids[index] if index > 0 else ranked.new_ids[-1 - index] for index in found.tolist()]
+    assert sorted(shown) == sorted({*ids("Books"), *(f"new{n}" for n in range(22))} - {item for _, item in had})
+    assert (np.diff(count) <= 0).all()
+    few, _ = ranked.best(5, exclude)
+    assert few.tolist() == found[:5].tolist()
+
+
+_viewers = {}
+
+
+def viewer_of(catalog):
+    """One for all examples: it starts anew for other counts."""
+    return _viewers.setdefault(id(catalog), Viewer(catalog, [], ranked_row=0))
