@@ -4,7 +4,8 @@ Example:
   syncrec study ablation amazon4.dataset --whole amazon4-whole.dataset --work ablation-amazon4 --jobs 2
   syncrec study ablation amazon4.dataset --whole amazon4-whole.dataset --work quick --seeds 1 --minutes 1
 
-Every row is trained like the one that it is compared with, but for one setting; the datasets are those of `syncrec study peers`.
+Every row is trained like the one that it is compared with, but for one setting (with --trials above 1 each takes its own best dropout
+and layers, too); the datasets are those of `syncrec study peers`.
 The paper's method has 64 dimensions here: its 512 cost 64 times as much. What is finished is not done again. Writes
 DIR/results.json and DIR/ablation.png.
 """
@@ -109,6 +110,8 @@ def run(arguments: argparse.Namespace) -> Outcome:
     rows = [*PARTS, *path()]
     race(list({row.entrant.name: row.entrant for row in rows}.values()), course, arguments.jobs, say)
     content = compared(rows, {row.name: results_of(row, course) for row in rows})
+    for row in rows:
+        content["rows"][row.name]["chosen"] = chosen(row.entrant, course)
     content["max_cases"] = course.max_cases
     write_results(course, content)
     _draw(course.work / FIGURE, content["rows"])
@@ -122,7 +125,6 @@ def compared(rows: Sequence[Row], results: Mapping[str, Sequence[CaseResults]]) 
         against = row.against or row.name
         found[row.name] = {
             "against": row.against,
-            "trained": list(row.entrant.trials[0]),
             "members": list(row.members),
             "seeds": len(results[row.name]),
             **compare(results[against], results[row.name], _metric).to_json(),

@@ -30,6 +30,7 @@ from training.config import TrainingConfig
 from training.dataset import Dataset
 from training.memory import bounded_memory
 from training.methods import syncrec_config, syncrec_of
+from training.ranking import CASES_PER_BATCH
 from training.run import TrainedRun, open_trained
 from training.studies.drawing import colour, drawn, legend, title
 from training.studies.outcome import Outcome, StudyTable
@@ -181,14 +182,13 @@ def _one_per_user(dataset: Dataset, max_history: int) -> Cases:
 
 @torch.inference_mode()
 def _pairs(network: SyNCRec, cases: Cases, domain: int, max_history: int) -> Pairs:
-    single, cross = [np.zeros((0, network.item_vectors().shape[1]), dtype=np.float32)], []
-    cross.append(single[0])
-    for first in range(0, len(cases), 256):
-        part = cases.take(np.arange(first, min(first + 256, len(cases))))
-        history = torch.from_numpy(encode_histories(part.histories(), max_history, network.items))
-        single.append(network.singles_next(history, [domain])[:, 0].numpy())
-        cross.append(network.cross_next(history).numpy())
-    return Pairs(np.concatenate(single), np.concatenate(cross))
+    found = np.zeros((2, len(cases), network.item_vectors().shape[1]), dtype=np.float32)
+    for first in range(0, len(cases), CASES_PER_BATCH):
+        which = np.arange(first, min(first + CASES_PER_BATCH, len(cases)))
+        history = torch.from_numpy(encode_histories(cases.take(which).histories(), max_history, network.items))
+        found[0, which] = network.singles_next(history, [domain])[:, 0].numpy()
+        found[1, which] = network.cross_next(history).numpy()
+    return Pairs(*found)
 
 
 def _config(trained: TrainedRun) -> TrainingConfig:
