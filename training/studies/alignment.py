@@ -232,8 +232,8 @@ def _draw(
         ):
             _bars(axes, found, key)
             title(axes, text, "", unit)
-        panels[1, 1].set_ylim(0, 1)
-        panels[1, 1].legend(frameon=False)
+        panels[1, 1].set_ylim(0, 1.2)  # room for the legend
+        panels[1, 1].legend(loc="upper center", ncols=2, frameon=False)
 
 
 def _picture(axes: Axes, of_run: Mapping[str, Pairs]) -> None:
