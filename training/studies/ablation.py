@@ -31,7 +31,7 @@ from training.served import FITTED_CASES
 from training.studies.courses import add_course_arguments, course_of, say
 from training.studies.drawing import Point, colour, drawn, intervals, title
 from training.studies.outcome import Outcome, StudyTable
-from training.studies.peers import NETWORKS
+from training.studies.peers import ONE_NEGATIVE
 from training.studies.race import Course, Entrant, chosen, race, seed_runs, write_results
 from training.task import catalogue_of, drawn_cases, drops_repeats
 
@@ -57,7 +57,7 @@ class Row:
 
 
 def _entrant(name: str, *changes: str) -> Entrant:
-    return Entrant(name, "paper", [(*SIZE, *network, *changes) for network in NETWORKS])
+    return Entrant(name, "paper", [(*SIZE, *network, *changes) for network in ONE_NEGATIVE])
 
 
 PAPER: Final = _entrant("paper")
