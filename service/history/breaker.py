@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 FAILURES = 10  # in a row; a store that is away is found out by the requests of a few milliseconds
 PAUSE_S = 0.2  # between two probes: with a probe's own time-out, the return is noticed well within a second
@@ -16,6 +17,7 @@ class Breaker:
         self._probe, self._most, self._pause_s = probe, failures, pause_s
         self._failures = 0
         self._probing: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def is_open(self) -> bool:
@@ -29,11 +31,12 @@ class Breaker:
     def failed(self) -> None:
         """The store did not answer, or not in time."""
         self._failures += 1
-        if self._failures >= self._most and self._probing is None:
+        if self._failures >= self._most and self._probing is None and not self._is_closed:
             self._probing = asyncio.get_running_loop().create_task(self._probe_until_it_answers())
 
     async def close(self) -> None:
-        """End the probing."""
+        """End the probing, and begin none."""
+        self._is_closed = True
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
@@ -42,6 +45,8 @@ class Breaker:
         is_back = False
         while not is_back:
             await asyncio.sleep(self._pause_s)
-            is_back = await self._probe()
+            # Whatever else goes wrong in a probe, without the next one this would stay open for ever.
+            with suppress(Exception):
+                is_back = await self._probe()
         self._failures = 0
         self._probing = None

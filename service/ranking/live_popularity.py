@@ -8,12 +8,11 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from formats.bundle import Bundle
 from service.ranking.catalog import Catalog
-from service.ranking.decay import DecayedCounts
 from service.ranking.popularity_store import CHANGE_SIZE, Change, Loaded, PopularityStore
 from service.ranking.popularity_view import PopularityView, Viewer
 from service.ranking.seed import DAY_S, Seed, seeds_of
@@ -39,24 +38,26 @@ class LivePopularity:
         self._seeds: dict[str, Seed] = {}  # of every domain
         self._loaded: dict[str, Loaded] = {}
         self._day = 0
+        self._is_stale = False  # whether the counts are newer than the views
+        self._refreshing = asyncio.Lock()
         # A name of this process alone, so that Redis knows which of its changes it has counted.
         self._writer = uuid.uuid4().hex
         self._number = 0
         self._pending: Counter[tuple[str, str, int]] = Counter()  # domain, item id, day
         self._sending: dict[str, tuple[int, Change]] = {}
 
-    def follow(self, bundle: Bundle, catalog: Catalog) -> None:
-        """Show the counts to this model too; until Redis has answered, those of its bundle."""
-        seeds = seeds_of(bundle)
+    async def follow(self, bundle: Bundle, catalog: Catalog) -> None:
+        """Show the counts to this model too; until the next refresh, those of its bundle."""
+        seeds = await asyncio.to_thread(seeds_of, bundle)
         wanted = bundle.manifest.recent_half_lives_days
-        if fresh := [days for days in wanted if days not in self._half_lives]:
-            self._half_lives += fresh
-            self._loaded.clear()
-        viewer = Viewer(catalog, [self._half_lives.index(days) for days in wanted], ranked_row=0)
-        self._seeds.update(seeds)
-        own = {domain: self._of_seed(seed) for domain, seed in seeds.items()}
-        known = {domain: loaded.counts for domain, loaded in self._loaded.items()}
-        self._models[catalog.model_version] = _Model(viewer, viewer.view(own | known))
+        # Not while a refresh is under way: it must find the counts of all half-lives, or of none.
+        async with self._refreshing:
+            if fresh := [days for days in wanted if days not in self._half_lives]:
+                self._half_lives += fresh
+                self._loaded.clear()
+            self._models[catalog.model_version] = await asyncio.to_thread(self._first_view, catalog, wanted, seeds)
+            self._seeds.update(seeds)
+            self._is_stale = True
 
     def unfollow(self, model_version: str) -> None:
         """This model is not served any more."""
@@ -77,12 +78,15 @@ class LivePopularity:
         Raises:
             RedisError, OSError, TimeoutError: Redis does not answer; nothing is lost, call again.
         """
-        await self.send()
-        if await self._follow_changes():
-            counts = {domain: loaded.counts for domain, loaded in self._loaded.items()}
-            for model in list(self._models.values()):
-                # Sorting a large catalogue takes longer than a request may wait.
-                model.view = await asyncio.to_thread(model.viewer.view, counts)
+        async with self._refreshing:
+            await self.send()
+            await self._follow_changes()
+            if self._is_stale:
+                counts = {domain: loaded.counts for domain, loaded in self._loaded.items()}
+                for model in list(self._models.values()):
+                    # Sorting a large catalogue takes longer than a request may wait.
+                    model.view = await asyncio.to_thread(model.viewer.view, counts)
+                self._is_stale = False
 
     async def send(self) -> None:
         """Send what was counted here; a change whose answer was lost is sent again and counted once.
@@ -110,32 +114,35 @@ class LivePopularity:
                 self._number += 1
                 self._sending[domain] = (self._number, change)
 
-    async def _follow_changes(self) -> bool:
-        """Whether anything is different."""
-        today, is_new = self._today(), False
+    def _first_view(self, catalog: Catalog, half_lives_days: Sequence[float], seeds: Mapping[str, Seed]) -> _Model:
+        viewer = Viewer(catalog, [self._half_lives.index(days) for days in half_lives_days], ranked_row=0)
+        today = self._today()
+        return _Model(
+            viewer, viewer.view({name: one.counts_on(today, self._half_lives) for name, one in seeds.items()})
+        )
+
+    async def _follow_changes(self) -> None:
+        today = self._today()
         for domain, seed in list(self._seeds.items()):
             loaded = self._loaded.get(domain)
             if loaded is not None and today == self._day:
-                number = loaded.number
-                if await self._store.follow(domain, loaded):
-                    is_new |= loaded.number != number
+                if await self._follow_domain(domain, loaded):
                     continue
             # Days are counted together as they grow old: once a day everybody takes the counts as they are in Redis.
-            half_lives = list(self._half_lives)
             await self._store.plant(domain, seed)
-            fresh = await self._store.load(domain, half_lives, today)
+            fresh = await self._store.load(domain, self._half_lives, today)
             await self._store.tidy(domain, fresh)
             await self._store.follow(domain, fresh)
-            if half_lives == self._half_lives:
-                self._loaded[domain] = fresh
-                is_new = True
+            self._loaded[domain] = fresh
+            self._is_stale = True
         self._day = today
-        return is_new
 
-    def _of_seed(self, seed: Seed) -> DecayedCounts:
-        counts = DecayedCounts(self._half_lives, self._today())
-        counts.add_decayed(counts.rows(seed.item_ids), seed.day, seed.at(self._half_lives))
-        return counts
+    async def _follow_domain(self, domain: str, loaded: Loaded) -> bool:
+        number = loaded.number
+        try:
+            return await self._store.follow(domain, loaded)
+        finally:
+            self._is_stale |= loaded.number != number
 
     def _today(self) -> int:
         return int(self._clock() // DAY_S)

@@ -9,6 +9,7 @@ A reader loads all counts once and follows the changes from there. Each item's c
 in them, so the load need not be of one moment: a change that an item's counts hold already is not added again.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,14 +83,14 @@ class PopularityStore:
 
     async def plant(self, domain: str, seed: Seed) -> None:
         """Keep the seed of a domain that has none yet."""
-        await self._redis.set(_key("-seed", domain), msgspec.msgpack.encode(seed), nx=True)
+        if not await self._redis.exists(_key("-seed", domain)):
+            await self._redis.set(_key("-seed", domain), msgspec.msgpack.encode(seed), nx=True)
 
     async def load(self, domain: str, half_lives_days: Sequence[float], today: int) -> Loaded:
         """Read everything: the seed and all counts."""
-        counts = DecayedCounts(half_lives_days, today)
-        if (value := await self._redis.get(_key("-seed", domain))) is not None:
-            seed = msgspec.msgpack.decode(value, type=Seed)
-            counts.add_decayed(counts.rows(seed.item_ids), seed.day, seed.at(half_lives_days))
+        value = await self._redis.get(_key("-seed", domain))
+        # Ids of a large catalogue take longer to number than a request may wait.
+        counts = await asyncio.to_thread(_seeded, value, half_lives_days, today)
         newest = await self._redis.xrevrange(_key("-changes", domain), count=1)
         loaded = Loaded(counts, _number(newest[0]) if newest else 0, {}, {})
         cursor = None
@@ -123,6 +124,12 @@ class PopularityStore:
             pairs = [(item_id, loaded.packed[item_id]) for item_id in removable[start : start + CHANGE_SIZE]]
             await self._forget.run(self._redis, [Call((_key("", domain),), [part for pair in pairs for part in pair])])
         loaded.packed.clear()
+
+
+def _seeded(value: bytes | None, half_lives_days: Sequence[float], today: int) -> DecayedCounts:
+    if value is None:
+        return DecayedCounts(half_lives_days, today)
+    return msgspec.msgpack.decode(value, type=Seed).counts_on(today, half_lives_days)
 
 
 def _removable(loaded: Loaded) -> list[str]:

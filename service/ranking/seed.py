@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from formats.bundle import Bundle
-from service.ranking.decay import at_steady_rate
+from service.ranking.decay import DecayedCounts, at_steady_rate
 
 DAY_S = 86_400
 # Where a bundle has only counts of all time: as if they had been decaying this slowly.
@@ -37,6 +37,12 @@ class Seed(msgspec.Struct, frozen=True, array_like=True):
         ]
         scaled: NDArray[np.float64] = counts[nearest] * np.array(scales)[:, None]
         return scaled
+
+    def counts_on(self, today: int, half_lives_days: Sequence[float]) -> DecayedCounts:
+        """The counts as of a later day."""
+        counts = DecayedCounts(half_lives_days, today)
+        counts.add_decayed(counts.rows(self.item_ids), self.day, self.at(half_lives_days))
+        return counts
 
 
 def seeds_of(bundle: Bundle) -> dict[str, Seed]:

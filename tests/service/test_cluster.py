@@ -60,7 +60,7 @@ async def test_popularity_is_counted_and_followed(cluster, models):
     catalog = read_catalog(bundle)
     one, other = (LivePopularity(cluster, 7.0, lambda: NOW) for _ in range(2))
     for replica in (one, other):
-        replica.follow(bundle, catalog)
+        await replica.follow(bundle, catalog)
     for domain in catalog.domains:
         one.count(domain, f"new in {domain}", NOW)
     await one.refresh()

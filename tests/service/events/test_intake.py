@@ -106,7 +106,7 @@ async def test_of_an_erased_user_no_id_is_left_in_any_key_or_value(redis_url, mo
     bundle = newest_bundle(models)
     async with Redis.from_url(redis_url) as connection:
         live = LivePopularity(connection, 7.0, lambda: NOW)
-        live.follow(bundle, read_catalog(bundle))
+        await live.follow(bundle, read_catalog(bundle))
         intake = Intake(
             HistoryWriter(connection, 10_000, HistoryRules(5, 90, keep_repeats=False)), live.count, lambda: NOW
         )

@@ -28,10 +28,13 @@ async def test_it_opens_after_failures_in_a_row():
 
 
 async def test_it_closes_when_the_store_answers_and_counts_from_nought():
-    answers = iter([False, False, True])
+    answers = iter([False, ZeroDivisionError(), True])
 
     async def probe():
-        return next(answers)
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     breaker = Breaker(probe, failures=1, pause_s=0)
     breaker.failed()
@@ -39,6 +42,16 @@ async def test_it_closes_when_the_store_answers_and_counts_from_nought():
         while breaker.is_open:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert next(answers, None) is None
+
+
+async def test_closed_for_good_it_asks_no_more():
+    breaker = Breaker(never, failures=1, pause_s=0)
+    breaker.failed()
+    await breaker.close()
+    breaker = Breaker(never, failures=1)
+    await breaker.close()
+    breaker.failed()
+    assert not breaker.is_open
 
 
 @pytest.fixture

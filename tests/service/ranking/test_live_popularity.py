@@ -63,11 +63,11 @@ def clock():
 
 
 @pytest.fixture
-def replicas(connection, bundle, catalog, clock):
+async def replicas(connection, bundle, catalog, clock):
     """Two processes, as far as Redis can tell."""
     made = [LivePopularity(connection, HALF_LIFE, clock) for _ in range(2)]
     for replica in made:
-        replica.follow(bundle, catalog)
+        await replica.follow(bundle, catalog)
     return made
 
 
@@ -126,7 +126,7 @@ async def test_a_replica_that_starts_later_has_the_same_counts(connection, repli
         replicas[0].count("Books", f"B{day}", (DAY - day) * DAY_S)
     await settle(*replicas)
     later = LivePopularity(connection, HALF_LIFE, clock)
-    later.follow(bundle, catalog)
+    await later.follow(bundle, catalog)
     await later.refresh()
     assert ranking(later, catalog) == pytest.approx(ranking(replicas[0], catalog), rel=1e-6)
 
@@ -163,7 +163,7 @@ async def test_an_outage_loses_nothing_that_was_not_in_redis(bundle, catalog, cl
     with RedisProcess() as process, redis.Redis.from_url(process.url) as client:
         async with Redis.from_url(process.url) as connection:
             live = LivePopularity(connection, HALF_LIFE, clock)
-            live.follow(bundle, catalog)
+            await live.follow(bundle, catalog)
             for _ in range(counted_before):
                 live.count("Books", "before", DAY * DAY_S)
                 await live.refresh()
@@ -179,6 +179,26 @@ async def test_an_outage_loses_nothing_that_was_not_in_redis(bundle, catalog, cl
             assert ranking(live, catalog)["a"] == 2
             assert "before" not in ranking(live, catalog)
             assert client.exists("syncrec:popularity-seed:{Books}")
+
+
+async def test_what_was_read_before_a_failure_is_shown_after_it(replicas, catalog, monkeypatch):
+    one, other = replicas
+    await settle(one, other)
+    one.count("Books", "a", DAY * DAY_S)
+    await one.refresh()
+    with monkeypatch.context() as patched:
+        follow = other._store.follow
+
+        async def fail_after_the_first(domain, loaded):
+            if domain != "Books":
+                raise redis.ConnectionError
+            return await follow(domain, loaded)
+
+        patched.setattr(other._store, "follow", fail_after_the_first)
+        with pytest.raises(redis.ConnectionError):
+            await other.refresh()
+    await other.refresh()
+    assert ranking(other, catalog)["a"] == 1
 
 
 async def test_a_reader_that_fell_behind_the_kept_changes_loads_everything(connection, client, replicas, catalog):
@@ -299,7 +319,7 @@ async def test_the_graph_s_input_has_the_bundle_s_half_lives_and_places(connecti
 
     manifest = bundle.manifest.model_copy(update={"recent_half_lives_days": (4.0, 60.0), "created_at": _at(DAY - 4)})
     live = LivePopularity(connection, HALF_LIFE, clock)
-    live.follow(Recent(bundle.path, manifest), replace(catalog, model_version="recent"))
+    await live.follow(Recent(bundle.path, manifest), replace(catalog, model_version="recent"))
     expected = np.zeros((2, catalog.items + 2), dtype=np.float32)
     expected[:, 1:-1] = [[8 * 0.5], [80 * 0.5 ** (4 / 60)]]
     np.testing.assert_allclose(live.view("recent").recent, expected, rtol=1e-6)
@@ -318,7 +338,8 @@ async def test_a_second_model_is_shown_the_same_counts_and_a_model_that_leaves_i
     live.count("Books", "new", DAY * DAY_S)
     await settle(live)
     second = replace(catalog, model_version="second")
-    live.follow(bundle, second)
+    await live.follow(bundle, second)
+    await live.refresh()
     assert ranking(live, second) == ranking(live, catalog)
     live.unfollow("second")
     await live.refresh()
