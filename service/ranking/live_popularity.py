@@ -125,9 +125,8 @@ class LivePopularity:
         today = self._today()
         for domain, seed in list(self._seeds.items()):
             loaded = self._loaded.get(domain)
-            if loaded is not None and today == self._day:
-                if await self._follow_domain(domain, loaded):
-                    continue
+            if loaded is not None and today == self._day and await self._follow_domain(domain, loaded):
+                continue
             # Days are counted together as they grow old: once a day everybody takes the counts as they are in Redis.
             await self._store.plant(domain, seed)
             fresh = await self._store.load(domain, self._half_lives, today)
