@@ -96,7 +96,7 @@ class Members:
             OWN_NEIGHBOURS: self._own,
         }
         return {
-            **{name: _of_logits(network[name]) for name in (CROSS, SINGLE)},
+            **{name: shares_of_logits(network[name]) for name in (CROSS, SINGLE)},
             **{name: _of_counts(scorer) for name, scorer in counts.items()},
         }
 
@@ -111,7 +111,7 @@ def fit_members(dataset: Dataset, max_history: int) -> Members:
     return Members(recent, fit_item_knn(dataset, config))
 
 
-def _of_logits(scorer: Scorer) -> Scorer:
+def shares_of_logits(scorer: Scorer) -> Scorer:
     def score(cases: Cases, domain: int) -> NDArray[np.float32]:
         return softmax(scorer(cases, domain), axis=1)  # type: ignore[no-any-return]
 
