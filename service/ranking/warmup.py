@@ -9,9 +9,11 @@ from formats.errors import WorkFailed
 from service.ranking.catalog import NO_ITEMS, Catalog
 from service.ranking.query import DomainList, Query
 
-# Relative to a score, or to 1 where that is more; float32 sums in another order differ by about 1e-5. A mixture's scores are
-# shares of a domain, all far below 1: there it is relative to the first place.
+# Relative to a score, or to 1 where that is more; float32 sums in another order differ by about 1e-5.
 TOLERANCE = 1e-3
+# A mixture's scores are shares of a domain, all far below 1: relative to the first place. A share differs by as large a part as
+# the logits behind it differ, so this allows what the former allows logits of 10.
+SHARES_TOLERANCE = 1e-2
 
 
 def check_warmup(
@@ -58,10 +60,11 @@ def _difference(ours: Mapping[str, float], recorded: Mapping[str, float], shares
     """What differs between two lists, best first; None if nothing but the order of near-ties."""
     if len(ours) != len(recorded):
         return f"{len(ours)} items instead of {len(recorded)}"
-    unit = next(iter(recorded.values()), 0.0) if shares else 1.0
+    first = next(iter(recorded.values()), 0.0)
 
     def near(score: float, wanted: float) -> bool:
-        return abs(score - wanted) <= TOLERANCE * max(unit, abs(wanted))
+        allowed = SHARES_TOLERANCE * first if shares else TOLERANCE * max(1.0, abs(wanted))
+        return abs(score - wanted) <= allowed
 
     for rank, (score, wanted) in enumerate(zip(ours.values(), recorded.values(), strict=True), start=1):
         if not near(score, wanted):

@@ -105,9 +105,9 @@ def scaled(factor):
 def test_recorded_shares_come_out_again_and_others_are_refused(tiny_mixed_bundle, tmp_path):
     """Shares are far below 1, and so is the difference that matters."""
     checked(tiny_mixed_bundle)
-    checked(rewritten(tiny_mixed_bundle, tmp_path / "near", scaled(1.0001)))
+    checked(rewritten(tiny_mixed_bundle, tmp_path / "near", scaled(1.002)))
     with pytest.raises(WorkFailed, match=r"warmup\.jsonl:1: .*score"):
-        checked(rewritten(tiny_mixed_bundle, tmp_path / "far", scaled(1.005)))
+        checked(rewritten(tiny_mixed_bundle, tmp_path / "far", scaled(1.02)))
 
 
 def test_other_counts_than_the_recorded_ones_are_noticed(tiny_mixed_bundle):
@@ -120,8 +120,8 @@ def test_other_counts_than_the_recorded_ones_are_noticed(tiny_mixed_bundle):
 
 def test_differences_of_shares_are_measured_by_the_first_place():
     recorded = {"a": 0.02, "b": 0.01, "c": 0.001}
-    assert _difference({"a": 0.02001, "b": 0.01001, "c": 0.00101}, recorded, shares=True) is None
-    assert _difference({"a": 0.0201, "b": 0.01, "c": 0.001}, recorded, shares=True) is not None
+    assert _difference({"a": 0.0201, "b": 0.0101, "c": 0.0011}, recorded, shares=True) is None
+    assert _difference({"a": 0.0204, "b": 0.01, "c": 0.001}, recorded, shares=True) is not None
     assert _difference({"b": 0.02, "a": 0.01, "c": 0.001}, recorded, shares=True) is not None
     assert _difference({"a": 0.02, "b": 0.01, "d": 0.001}, recorded, shares=True) is None  # a tie below the cut
     assert _difference({"a": 0.02, "d": 0.01, "c": 0.001}, recorded, shares=True) is not None
