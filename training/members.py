@@ -112,6 +112,8 @@ def fit_members(dataset: Dataset, max_history: int) -> Members:
 
 
 def shares_of_logits(scorer: Scorer) -> Scorer:
+    """A scorer of log-probabilities, each up to a constant of the case, as one of shares: softmax over the domain."""
+
     def score(cases: Cases, domain: int) -> NDArray[np.float32]:
         return softmax(scorer(cases, domain), axis=1)  # type: ignore[no-any-return]
 
