@@ -67,7 +67,7 @@ def _served(axes: Axes, found: Found) -> None:
     title(
         axes,
         f"five domains: NDCG@10 (dotted: −{MAY_LOSE:.0%})",
-        "difference from independent models, 95 % interval over users",
+        "off the independent models, 95 % interval over users",
     )
 
 
