@@ -27,7 +27,12 @@ ROUNDS: Final = 3
 # Of each member so many first places are looked at: what is in nobody's first places is not among the mixture's first ten.
 PLACES: Final = 150
 
+# The other domains' mean counts as so many cases of a domain.
+PULL: Final = 300
+
 Floats = NDArray[np.float32]
+# Batches of cases: the members' shares of some candidates, [members, cases, candidates], and of the targets, [members, cases].
+Shares = Sequence[tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True)
@@ -54,25 +59,33 @@ def fit_mixture(
         cases: validation events, and not too many: their candidates' shares are all kept.
         catalogue: of the training data.
         exclude_seen: as the evaluation treats items that the user has had.
-        default: the member that serves alone where a domain has no cases.
+        default: the member that serves alone where no domain has cases.
     Returns:
         per domain, member -> weight; the weights of a domain add up to 1.
     """
-    weights = []
+    own: list[Shares] = []
+    for_others: list[Shares] = []
+    random = np.random.default_rng(0)
     for domain in range(len(catalogue.items_per_domain)):
-        own = cases.take(np.flatnonzero((cases.target_domain == domain + 1) & (cases.target > 0)))
-        if not len(own):
+        which = np.flatnonzero((cases.target_domain == domain + 1) & (cases.target > 0))
+        some = np.sort(random.permutation(which)[:PULL])
+        own.append(list(_first_places(cases.take(which), list(members.values()), catalogue, exclude_seen)))
+        for_others.append(list(_first_places(cases.take(some), list(members.values()), catalogue, exclude_seen)))
+    weights = []
+    for domain, shares in enumerate(own):
+        others = [other for number, other in enumerate(for_others) if other and number != domain]
+        if shares or others:
+            found = map(float, best_weights(shares, others))
+            weights.append(dict(zip(members, found, strict=True)))
+        else:
             weights.append({name: float(name == default) for name in members})
-            continue
-        found = best_weights(list(_first_places(own, list(members.values()), catalogue, exclude_seen)))
-        weights.append(dict(zip(members, map(float, found), strict=True)))
     return weights
 
 
 def _first_places(
     cases: Cases, members: Sequence[Scorer], catalogue: Catalogue, exclude_seen: bool
 ) -> Iterator[tuple[Floats, Floats]]:
-    """Shares of the candidates that are in some member's first places, and of the targets; see `best_weights`."""
+    """The batches of `Shares`: candidates are what is in some member's first places."""
     for batches in zip(*(scored(cases, member, catalogue, exclude_seen) for member in members), strict=True):
         target = batches[0].target[:, None]
         shares = np.stack([np.maximum(batch.scores, 0) for batch in batches])
@@ -85,38 +98,48 @@ def _first_places(
         yield candidates, np.take_along_axis(shares, target[None], axis=2)[:, :, 0]
 
 
-def best_weights(shares: Sequence[tuple[Floats, Floats]]) -> NDArray[np.float32]:
-    """Coordinate ascent on NDCG@10 from the best single member, so that the mixture is never worse than each on its cases.
+def best_weights(own: Shares, others: Sequence[Shares] = ()) -> NDArray[np.float32]:
+    """Coordinate ascent on NDCG@10, from the best single member.
+
+    A domain with few cases would choose weights that fit nothing but these cases. So the mean NDCG@10 of the other domains
+    counts as if it were PULL further cases: with many cases of its own a domain decides alone, with none the others do.
 
     Args:
-        shares: batches of the members' shares of some candidates, [members, cases, candidates], and of the targets,
-            [members, cases].
+        own: shares of the domain's cases.
+        others: of some cases of each other domain.
     Returns:
         [members], adding up to 1.
     """
-    members = len(shares[0][1])
+    members = len((own or others[0])[0][1])
+    cases = sum(targets.shape[1] for _, targets in own)
+    pull = PULL if others else 0
+
+    def value(weights: Floats) -> float:
+        theirs = np.mean([_ndcg(shares, weights) for shares in others]) if others else 0.0
+        return float((cases * _ndcg(own, weights) + pull * theirs) / (cases + pull))
+
     alone = np.eye(members, dtype=np.float32)
-    values = [_ndcg(shares, weights) for weights in alone]
+    values = [value(weights) for weights in alone]
     best = max(values)
-    weights: Floats = alone[int(np.argmax(values))]
+    chosen: Floats = alone[int(np.argmax(values))]
     for _ in range(ROUNDS):
         before = best
         for member in range(members):
-            others = weights * (alone[member] == 0)
-            if not others.any():
+            rest = chosen * (alone[member] == 0)
+            if not rest.any():
                 continue
             for weight in GRID:
-                tried = others / others.sum() + weight * alone[member]
-                value = _ndcg(shares, tried)
-                if value > best:
-                    best, weights = value, tried / tried.sum()
+                tried = rest / rest.sum() + weight * alone[member]
+                found = value(tried)
+                if found > best:
+                    best, chosen = found, tried / tried.sum()
         if best == before:
             break
-    return weights
+    return chosen
 
 
-def _ndcg(shares: Sequence[tuple[Floats, Floats]], weights: Floats) -> float:
-    return float(np.concatenate([_ndcg_of_batch(*batch, weights) for batch in shares]).mean())
+def _ndcg(shares: Shares, weights: Floats) -> float:
+    return 0.0 if not shares else float(np.concatenate([_ndcg_of_batch(*batch, weights) for batch in shares]).mean())
 
 
 def _ndcg_of_batch(candidates: Floats, targets: Floats, weights: Floats) -> NDArray[np.float64]:

@@ -178,6 +178,13 @@ def test_the_scorer_does_not_ask_members_without_weight():
     np.testing.assert_array_equal(found, MEMBERS["one"](random_cases(3), 1))
 
 
+@pytest.fixture
+def no_pull(monkeypatch):
+    """Every domain decides alone, as it nearly does with many cases."""
+    monkeypatch.setattr(training.mixture, "PULL", 0)
+
+
+@pytest.mark.usefixtures("no_pull")
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_fitted_weights_are_no_worse_than_any_member_by_the_evaluation_itself(exclude_seen):
     cases = random_cases(80)
@@ -222,6 +229,7 @@ def test_only_first_places_are_kept_and_the_target_beside_them(monkeypatch):
             assert (candidates[place].max(axis=1) >= np.where(best < targets[place], 0, best) - 1e-9).all()
 
 
+@pytest.mark.usefixtures("no_pull")
 def test_the_useful_member_is_found_in_the_domain_where_it_is_useful():
     def useful(cases, domain):
         return knowing(cases, domain) if domain == 1 else member(9)(cases, domain) * 0
@@ -233,13 +241,28 @@ def test_the_useful_member_is_found_in_the_domain_where_it_is_useful():
     assert weights[0]["useful"] == 0
 
 
-def test_a_domain_without_known_cases_is_left_to_the_default():
+def test_a_domain_without_known_cases_is_left_to_the_others_and_without_any_to_the_default():
     """One domain has none at all, another one cold targets alone."""
-    cases = cases_of(([1, 6], 2), ([2], 0, 2), ([7, 8], 0, 2))
-    fitted = {name: fit_mixture(MEMBERS, cases, CATALOGUE, exclude_seen=True, default=name) for name in NAMES}
-    for default, weights in fitted.items():
-        assert weights[1] == weights[2] == {name: float(name == default) for name in NAMES}
-        assert weights[0] == fitted["one"][0]
+    cold = [([2], 0, 2), ([7, 8], 0, 2)]
+    some = fit_mixture(MEMBERS, cases_of(([1, 6], 2), *cold), CATALOGUE, exclude_seen=True, default="one")
+    assert some[1] == some[2] == some[0]
+    for name in NAMES:
+        none = fit_mixture(MEMBERS, cases_of(*cold), CATALOGUE, exclude_seen=True, default=name)
+        assert none == [{other: float(other == name) for other in NAMES}] * 3
+
+
+def batches_of(*best, cases):
+    """Cases whose target the members with these numbers put first, and the others last."""
+    targets = np.full((3, cases), 0.1, dtype=np.float32)
+    targets[list(best)] = 0.9
+    return [(np.full((3, cases, 20), 0.5, dtype=np.float32), targets)]
+
+
+def test_few_cases_of_a_domain_give_way_to_the_other_domains_and_many_do_not():
+    others = [batches_of(1, cases=50), batches_of(1, cases=50)]
+    assert best_weights(batches_of(0, cases=20), others)[1] == 1
+    assert best_weights(batches_of(0, cases=3000), others)[0] == 1
+    assert best_weights([], others)[1] == 1
 
 
 def test_cold_targets_do_not_count_beside_known_ones():
