@@ -1,5 +1,6 @@
 """What a run serves: CDSR alone, as the paper does, or the mixture, as `default` does."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from model.mixed_ranker import CROSS, Weights
 from training.cases import contexts
 from training.config import RunConfig, TrainingConfig
+from training.dataset import Dataset
 from training.members import NAMES, Members, fit_members
 from training.memory import bounded_memory
 from training.methods import syncrec_config
@@ -60,12 +62,16 @@ def choose_mixture(path: Path, dataset_path: Path | None = None) -> list[Weights
         dataset_path: where the dataset is now, if it was moved.
     """
     trained = open_trained(path, dataset_path)
-    dataset, catalogue = trained.dataset, catalogue_of(trained.dataset)
+    members = fit_members(trained.dataset, syncrec_config(trained.run.config).max_history)
+    network = trained.objective.scorers(catalogue_of(trained.dataset))
+    weights = weights_on_validation(trained.dataset, members.scorers(network))
+    write_mixture(path, trained.dataset.domains, weights)
+    return weights
+
+
+def weights_on_validation(dataset: Dataset, members: Mapping[str, Scorer]) -> list[Weights]:
+    """Weights of these members, CDSR among them, chosen on a dataset's validation events; see `fit_mixture`."""
     cases = contexts(dataset, "validation")
     cases = cases.take(drawn_cases(cases, FITTED_CASES, seed=0))
-    members = fit_members(dataset, syncrec_config(trained.run.config).max_history)
     with bounded_memory():
-        scorers = members.scorers(trained.objective.scorers(catalogue))
-        weights = fit_mixture(scorers, cases, catalogue, drops_repeats(dataset), default=CROSS)
-    write_mixture(path, dataset.domains, weights)
-    return weights
+        return fit_mixture(members, cases, catalogue_of(dataset), drops_repeats(dataset), default=CROSS)

@@ -24,16 +24,16 @@ from training.members import RECENT, fit_members
 from training.memory import bounded_memory
 from training.methods import syncrec_config
 from training.metrics import Ranks, ndcg_at_k
-from training.mixture import MixtureScorer, fit_mixture
+from training.mixture import MixtureScorer
 from training.ranking import Catalogue, Scorer, rank_cases
 from training.run import TrainedRun, open_trained
-from training.served import FITTED_CASES
+from training.served import weights_on_validation
 from training.studies.courses import add_course_arguments, course_of, say
 from training.studies.drawing import Point, colour, drawn, intervals, title
 from training.studies.outcome import Outcome, StudyTable
 from training.studies.peers import ONE_NEGATIVE
-from training.studies.race import Course, Entrant, chosen, race, seed_runs, write_results
-from training.task import catalogue_of, drawn_cases, drops_repeats
+from training.studies.race import Course, Entrant, chosen, race, seed_runs, trial_run, write_results
+from training.task import catalogue_of, drawn_cases
 
 FIGURE: Final = "ablation.png"
 # The sizes of everybody else here; see above.
@@ -139,20 +139,15 @@ def results_of(row: Row, course: Course) -> list[CaseResults]:
         return [case_results(one, "test", CROSS) for one in runs]
     best = chosen(row.entrant, course)
     assert best is not None
-    weights = _weights(course.work / row.entrant.name / f"trial-{best['trial']}.run", row.members)
+    weights = _weights(trial_run(row.entrant, course, best["trial"]), row.members)
     return [_mixed(one, weights) for one in runs]
 
 
 def _weights(trial: Path, members: Sequence[str]) -> list[Weights]:
-    """The mixture of these members alone, chosen as `training.served.choose_mixture` chooses that of all of them."""
+    """The mixture of these members alone, chosen as that of all of them is."""
     trained = open_trained(trial)
-    dataset = trained.dataset
-    catalogue, cases = catalogue_of(dataset), contexts(dataset, "validation")
-    cases = cases.take(drawn_cases(cases, FITTED_CASES, seed=0))
-    with bounded_memory():
-        scorers = _members(trained, catalogue)
-        own = {name: scorers[name] for name in members}
-        return fit_mixture(own, cases, catalogue, drops_repeats(dataset), default=CROSS)
+    scorers = _members(trained, catalogue_of(trained.dataset))
+    return weights_on_validation(trained.dataset, {name: scorers[name] for name in members})
 
 
 def _mixed(run: Path, weights: Sequence[Weights]) -> CaseResults:

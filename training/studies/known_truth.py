@@ -14,19 +14,19 @@ from typing import Any, Final
 
 import polars as pl
 
-from model.mixed_ranker import CROSS, SINGLE, Weights
+from model.mixed_ranker import CROSS, SINGLE
 from training.baselines.config import PerDomainConfig, SASRecConfig
 from training.cases import contexts
 from training.config import RunConfig, TrainingConfig, default
 from training.memory import bounded_memory
-from training.mixture import MixtureScorer, fit_mixture
+from training.mixture import MixtureScorer
 from training.ranking import Scorer
 from training.run import TrainedRun, open_trained
-from training.served import FITTED_CASES, served_mixture
+from training.served import served_mixture, weights_on_validation
 from training.studies.judged import judged, kept, single_scorer
 from training.studies.known_worlds import KnownWorld, known_world
 from training.studies.pieces import train_piece
-from training.task import catalogue_of, drawn_cases, drops_repeats
+from training.task import catalogue_of
 from training.truth import World
 
 # Scorers of the judged table. Only the first four are logits.
@@ -131,13 +131,5 @@ def _mixtures(syncrec: TrainedRun) -> dict[str, Scorer]:
     towers = {name: members[name] for name in (CROSS, SINGLE)}
     return {
         SERVED: MixtureScorer(members, mixture.weights),
-        TOWERS: MixtureScorer(towers, _tower_weights(syncrec, towers)),
+        TOWERS: MixtureScorer(towers, weights_on_validation(syncrec.dataset, towers)),
     }
-
-
-def _tower_weights(syncrec: TrainedRun, towers: dict[str, Scorer]) -> list[Weights]:
-    """Chosen as those of the served mixture are."""
-    dataset = syncrec.dataset
-    cases = contexts(dataset, "validation")
-    cases = cases.take(drawn_cases(cases, FITTED_CASES, seed=0))
-    return fit_mixture(towers, cases, catalogue_of(dataset), drops_repeats(dataset), default=CROSS)

@@ -90,7 +90,7 @@ def tested(entrant: Entrant, course: Course) -> list[CaseResults]:
 
 def chosen(entrant: Entrant, course: Course) -> dict[str, Any] | None:
     """The best trial by validation: what was set, score and epochs; None before all are done."""
-    trials = [_trial_run(entrant, course, number) for number in range(_count(entrant, course))]
+    trials = [trial_run(entrant, course, number) for number in range(_count(entrant, course))]
     if not all((trial / FINISHED).exists() for trial in trials):
         return None
     notes = [read_checkpoint(trial / BEST)[1] for trial in trials]
@@ -112,13 +112,13 @@ class _Runner:
         """All pieces of one entrant, one after the other."""
         course = self.course
         for number in range(_count(entrant, course)):
-            run = _trial_run(entrant, course, number)
+            run = trial_run(entrant, course, number)
             words = [*(course.limits if entrant.seeded else []), *entrant.trials[number]]
             settings = [part for word in words for part in ("--set", word)]
             self._train(run, str(course.earlier), "--preset", entrant.preset, *settings)
         found = chosen(entrant, course)
         assert found is not None
-        like = _trial_run(entrant, course, found["trial"])
+        like = trial_run(entrant, course, found["trial"])
         for seed in _seeds(entrant, course):
             run = _seed_run(entrant, course, seed)
             self._train(run, str(course.whole), "--like", str(like), "--set", f"seed={seed}")
@@ -144,7 +144,7 @@ class _Runner:
         with self.lock, (self.course.work / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
         (run / FINISHED).touch()
-        self.report(f"{line['run']}: trained in {line['seconds']} s, validation {line['validation_ndcg_at_10']:.4f}")
+        self.report(f"{line['run']}: trained in {line['seconds']} s")
 
     def _command(self, *words: str) -> None:
         # One thread each: two trainings side by side are faster than one after the other on two threads.
@@ -179,7 +179,8 @@ def _seeds(entrant: Entrant, course: Course) -> Sequence[int]:
     return course.seeds if entrant.seeded else course.seeds[:1]
 
 
-def _trial_run(entrant: Entrant, course: Course, number: int) -> Path:
+def trial_run(entrant: Entrant, course: Course, number: int) -> Path:
+    """The folder of one of an entrant's trials."""
     return course.work / entrant.name / f"trial-{number}.run"
 
 
