@@ -62,7 +62,7 @@ class ItemKnnRun(MemoryBasedConfig):
     history_half_life_days: float = 14.0
     history_factor: float = 0.9
     floor: float = 0.02
-    damping: float = 0.5
+    damping: float = 0.25
     history: int = 50
     cross_domain: bool = True
 

@@ -10,15 +10,13 @@ What is finished is not done again: the same command goes on.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from formats.errors import WrongUse
 from training.compare import compare
-from training.dataset import open_dataset
 from training.metrics import ndcg_at_k
+from training.studies.courses import add_course_arguments, course_of, say
 from training.studies.ensemble import ensemble
 from training.studies.outcome import Outcome, StudyTable
 from training.studies.race import Course, Entrant, chosen, race, seed_runs, tested, write_results
@@ -72,39 +70,15 @@ ENTRANTS: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="with a validation part")
-    parser.add_argument("--whole", type=Path, required=True, metavar="DATASET", help="the same without one")
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the pieces are kept")
-    parser.add_argument(
-        "--trials", type=int, default=2, metavar="N", help="of each method (default: %(default)s, at most 4)"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="of each tested method (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=10, metavar="M", help="cap of a training (default: %(default)s)"
-    )
-    parser.add_argument("--max-cases", type=int, default=3000, metavar="N", help="test events per domain at most")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pieces side by side, one thread each")
+    add_course_arguments(parser)
+    parser.set_defaults(trials=2)
     parser.add_argument("--only", metavar="A,B", help="these methods alone")
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Run what is missing, and compare what is there."""
-    for name in ("trials", "seeds", "max_cases", "jobs"):
-        if getattr(arguments, name) < 1:
-            raise WrongUse(f"--{name.replace('_', '-')}: must be at least 1, got {getattr(arguments, name)}")
-    course = Course(
-        earlier=arguments.dataset.resolve(),
-        whole=arguments.whole.resolve(),
-        work=arguments.work.resolve(),
-        trials=arguments.trials,
-        seeds=range(1, arguments.seeds + 1),
-        max_cases=arguments.max_cases,
-        limits=("patience=3", f"max_minutes={arguments.minutes}"),
-    )
-    open_dataset(course.earlier)
-    race(_asked(arguments.only), course, arguments.jobs, lambda line: print(line, file=sys.stderr, flush=True))
+    course = course_of(arguments)
+    race(_asked(arguments.only), course, arguments.jobs, say)
     content = results(ENTRANTS, course)
     write_results(course, content)
     return Outcome(_tables(content), content)

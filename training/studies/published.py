@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from formats.errors import WrongUse
+from formats.errors import WorkFailed, WrongUse
 from formats.events import EventSource
 from training.config import default
 from training.dataset import Dataset, open_dataset
@@ -92,6 +92,9 @@ def _tested(
         print(f"testing {path}", file=sys.stderr, flush=True)
         result = evaluate(open_trained(path), Protocol(exclude_seen=True, sampled=CANDIDATES))
         tables.append({domain: table["mixture"] for domain, table in result["as_published"]["domains"].items()})
+    for domain in pair:
+        if tables[0][domain] is None:
+            raise WorkFailed(f"{dataset.path}: no user's last event is in {domain}: nothing to test")
     return {
         domain: {metric: sum(table[domain][metric] for table in tables) / seeds for metric in METRICS}
         for domain in pair

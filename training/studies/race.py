@@ -78,7 +78,7 @@ def race(entrants: Sequence[Entrant], course: Course, jobs: int, report: Callabl
         try:
             for waiting in [pool.submit(runner.run, entrant) for entrant in entrants]:
                 waiting.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what has not begun shall not begin; raised again
             pool.shutdown(cancel_futures=True)
             raise
 
