@@ -27,8 +27,9 @@ HALF_LIVES: Final = (4.0, 14.0, 60.0)
 # Few neighbours: the table is a constant of the graph, and more than 20 changed nothing on either real set.
 KNN_NEIGHBOURS: Final = 20
 KNN_PAIRS: Final = TimeDecay(half_life_days=30, floor=0.02)
-KNN_HISTORY: Final = PlaceDecay(0.95)
-KNN_DAMPING: Final = 0.25  # the cosine's 0.5 punishes popular items too much on both real sets
+KNN_HISTORY: Final = PlaceDecay(0.9)
+# Less damping is better alone (0.25), but beside recent popularity it only says again what is popular.
+KNN_DAMPING: Final = 0.5
 
 
 RECENT: Final = tuple(map(recent_column, HALF_LIVES))
