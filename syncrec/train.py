@@ -120,6 +120,11 @@ def _opened(arguments: argparse.Namespace, processes: Processes) -> tuple[Datase
                 f"{dataset.path}: no validation events, so nothing says which epoch is best: prepare with other cuts, or name a "
                 "run on an earlier cut with --like"
             )
+        if serves_mixture(config) and not dataset.validation.events and not (arguments.like / MIXTURE).exists():
+            raise WorkFailed(
+                f"{dataset.path}: no validation events to choose the mixture on, and {arguments.like} has none: train that run to "
+                "its end, or set mixture=false"
+            )
         if any(out.rglob(LAST)):  # in a folder below, where a run has parts
             raise WrongUse(f"{out} holds a run already: --resume goes on with it, or name another folder")
         # A run that was killed before its first checkpoint has nothing to go on with, and nothing to lose.

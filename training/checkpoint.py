@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from formats.errors import WorkFailed
+from formats.files import replace_file
 
 
 def write_checkpoint(file: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
@@ -22,17 +22,7 @@ def write_checkpoint(file: Path, tensors: dict[str, Tensor], notes: dict[str, An
     """
     # One entry, since safetensors writes several in any order: the same run gives the same bytes.
     about = json.dumps({"notes": notes, "sha256": _digest(tensors)})
-    temporary = file.with_name(f".{file.name}.partial")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(save(tensors, metadata={"about": about}))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        raise WorkFailed(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(file, save(tensors, metadata={"about": about}))
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -142,7 +142,7 @@ def describe(trained: TrainedRun, evaluation: Evaluation) -> Table:
 
 
 class Validation:
-    """The score that training stops by: macro NDCG@10 of what is served, on the same validation events at every call.
+    """The score that training stops by: macro NDCG@10 of what the network ranks by alone, on the same validation events at every call.
 
     Macro, so that the largest domain does not decide alone; a domain without validation events does not count.
     """

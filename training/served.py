@@ -18,7 +18,7 @@ from training.run import TrainedRun, open_trained
 from training.task import catalogue_of, drawn_cases, drops_repeats
 
 MIXED: Final = "mixture"
-# Per domain; their candidates' shares are kept while the weights are searched for: about 1 GB at most.
+# Per domain; their candidates' shares are kept while the domain's weights are searched for: about 100 MB.
 FITTED_CASES: Final = 3000
 
 

@@ -42,8 +42,8 @@ def test_a_full_disk_leaves_the_former_checkpoint_and_nothing_else(tmp_path, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     target = {
-        "write": "training.checkpoint.save",
-        "fsync": "training.checkpoint.os.fsync",
+        "write": "pathlib.Path.open",
+        "fsync": "formats.files.os.fsync",
         "replace": "pathlib.Path.replace",
     }
     monkeypatch.setattr(target[when], full)

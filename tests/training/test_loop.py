@@ -375,7 +375,7 @@ def test_a_disk_that_fills_up_under_the_checkpoint_keeps_the_former_one(dataset,
         def full(*_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("training.checkpoint.os.fsync", full)
+        monkeypatch.setattr("formats.files.os.fsync", full)
 
     with pytest.raises(WorkFailed, match="No space left on device"):
         training(dataset, path, report=after_steps(6, fill)).train()

@@ -64,3 +64,15 @@ def test_epochs_are_those_of_the_best_checkpoint(datasets, tmp_path):
     first = tmp_path / "first"
     main(["train", str(earlier.path), "--out", str(first), "--preset", "sasrec-ss", *sets(*SMALL)])
     assert config_like(first).epochs == open_trained(first).notes["epoch"]
+
+
+def test_a_mixture_that_nothing_could_choose_is_refused_before_training(datasets, tmp_path, capsys):
+    """Not served as CDSR alone in silence."""
+    earlier, later = datasets
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert main(["train", str(earlier.path), "--out", str(first), *sets(*SMALL)]) == 0
+    (first / MIXTURE).unlink()
+    assert main(["train", str(later.path), "--out", str(again), "--like", str(first)]) == 1
+    assert "mixture" in capsys.readouterr().err
+    assert not again.exists()
+    assert main(["train", str(later.path), "--out", str(again), "--like", str(first), "--set", "mixture=false"]) == 0

@@ -27,7 +27,7 @@ from training.case_results import CaseResults, case_results
 from training.checkpoint import read_checkpoint
 from training.run import BEST
 
-LOG, FINISHED = "log.jsonl", "finished"
+LOG, FINISHED, TESTED = "log.jsonl", "finished", "cases-test.parquet"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Runner:
         for seed in _seeds(entrant, course):
             run = _seed_run(entrant, course, seed)
             self._train(run, str(course.whole), "--like", str(like), "--set", f"seed={seed}")
-            if not (run / "cases-test.parquet").exists():
+            if not (run / TESTED).exists():
                 self._command("evaluate", str(run), "--max-cases", str(course.max_cases))
                 self.report(f"{entrant.name}: seed {seed} tested")
 
@@ -163,7 +163,7 @@ class _Runner:
 def seed_runs(entrant: Entrant, course: Course) -> list[Path]:
     """Folders of an entrant's tested runs that are there."""
     runs = [_seed_run(entrant, course, seed) for seed in _seeds(entrant, course)]
-    return [run for run in runs if (run / FINISHED).exists()]
+    return [run for run in runs if (run / TESTED).exists()]
 
 
 def write_results(course: Course, content: dict[str, Any]) -> None:
