@@ -46,9 +46,10 @@ def test_a_full_disk_leaves_the_former_checkpoint_and_nothing_else(tmp_path, mon
         "fsync": "formats.files.os.fsync",
         "replace": "pathlib.Path.replace",
     }
-    monkeypatch.setattr(target[when], full)
-    with pytest.raises(WorkFailed, match=r"last.safetensors: No space left on device"):
-        write_checkpoint(file, {"a": torch.ones(5)}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(target[when], full)
+        with pytest.raises(WorkFailed, match=r"last.safetensors: No space left on device"):
+            write_checkpoint(file, {"a": torch.ones(5)}, {})
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
 
