@@ -13,6 +13,7 @@ popularity, so that the graph's ties go to the more popular item.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -210,6 +211,22 @@ def newest_bundle(models: Path) -> Bundle:
         raise WorkFailed(f"{models}: holds no bundle; `syncrec export RUN --out {models}` makes one")
     _, path = max(manifests, key=lambda found: found[0].created_at)
     return read_bundle(path)
+
+
+def list_bundles(models: Path) -> dict[str, Manifest | WorkFailed]:
+    """What the models folder holds, newest first: folder name -> manifest, or what is wrong with it; those come last."""
+    found: dict[str, Manifest | WorkFailed] = {}
+    for file in sorted(models.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            found[file.parent.name] = _read_manifest(file)
+        except WorkFailed as error:
+            found[file.parent.name] = error
+
+    def age(name: str) -> float:
+        manifest = found[name]
+        return math.inf if isinstance(manifest, WorkFailed) else -manifest.created_at.timestamp()
+
+    return {name: found[name] for name in sorted(found, key=age)}
 
 
 def _read_manifest(file: Path) -> Manifest:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
+from service.errors import StoreUnavailable
 from service.failures import short_reason
 from service.logs import Occasionally
 
@@ -30,7 +31,7 @@ async def _repeat(name: str, work: Callable[[], Awaitable[object]], pause_s: flo
     while True:
         try:
             await work()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, StoreUnavailable) as error:
             if lines.now(name) is not None:
                 log.warning("%s: Redis fails (%s); trying again", name, short_reason(error))
         except Exception:

@@ -9,6 +9,11 @@ ServiceError
 ├── UnsupportedMediaType      the body is declared to be something else than JSON
 ├── QueueFull                 more requests wait for the model than the limit allows
 ├── DeadlineExceeded          the answer was not there in time
+├── UnknownItem               an item that the model does not have
+├── UnknownModel              a bundle that the models folder does not have
+├── BundleRefused             a bundle that is damaged, or does not answer as it did at export
+├── NothingToRollBack         no model was active before
+├── StoreUnavailable          Redis did not take a change, or did not say
 └── PartFailed                a part that a request can do without; the answer is by popularity then
     ├── HistoryUnavailable    Redis is away, slow, or holds something that is no history
     └── ModelFailed           ONNX Runtime raised, or its scores are not numbers
@@ -91,6 +96,44 @@ class DeadlineExceeded(ServiceError):  # noqa: N818
 
     def __init__(self) -> None:
         super().__init__("the answer was not ready within the time for one request")
+
+
+class UnknownItem(ServiceError):  # noqa: N818
+    """An item that the model does not have."""
+
+    def __init__(self, domain: str, item_id: str) -> None:
+        super().__init__(f"the served model has no item '{item_id}' in '{domain}'")
+
+
+class UnknownModel(ServiceError):  # noqa: N818
+    """A bundle that the models folder does not have."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"the models folder has no bundle '{version}'")
+
+
+class BundleRefused(ServiceError):  # noqa: N818
+    """A bundle that is damaged, cannot be loaded, or does not answer as it did at export; `reason` says which."""
+
+    def __init__(self, version: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"bundle '{version}' is refused: {reason}")
+
+
+class NothingToRollBack(ServiceError):  # noqa: N818
+    """No model was active before, or another call was faster."""
+
+    def __init__(self) -> None:
+        super().__init__("no other model was active before, or it has just been changed; see GET /models")
+
+
+class StoreUnavailable(ServiceError):  # noqa: N818
+    """Redis did not take a change, or did not say. `reason` is short."""
+
+    retry_after_s = 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Redis: {reason}; it is safe to try again")
 
 
 class PartFailed(ServiceError):  # noqa: N818

@@ -34,10 +34,13 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "syncrec_recommend_seconds",
-            "From the body's arrival to the answer, answers of /recommend only.",
+            "From the body's arrival to the answer, of each request that was answered.",
+            ["source", "model_version"],
             registry=registry,
             buckets=BUCKETS_S,
         )
+        # Looked up once: .labels() costs more than observe().
+        self._of_answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         stage = Histogram(
             "syncrec_stage_seconds",
             "Time in one stage of /recommend: history (Redis), queue (waiting for the model), inference (one batch), rest.",
@@ -45,7 +48,6 @@ class Metrics:
             registry=registry,
             buckets=BUCKETS_S,
         )
-        # Looked up once: .labels() costs more than observe().
         self._history, self._queue, self._inference, self._rest = (stage.labels(name) for name in STAGES)
         self._batch_size = Histogram(
             "syncrec_batch_size", "Requests ranked in one run of the model.", registry=registry, buckets=BATCH_BUCKETS
@@ -58,6 +60,15 @@ class Metrics:
             "Requests answered without a part that failed: history or model.",
             ["part", "reason"],
             registry=registry,
+        )
+        self._events = Counter(
+            "syncrec_events",
+            "Events of /events by what became of them: accepted, duplicate or rejected.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._left = Counter(
+            "syncrec_abandoned_requests", "Requests whose client left before the answer.", registry=registry
         )
         self._provider = Gauge(
             "syncrec_provider_info",
@@ -79,7 +90,11 @@ class Metrics:
         self._model.labels(model_version).set(1)
         self._provider.labels(asked, got).set(1)
         for source in SOURCES:  # so that a rate exists from the first scrape on
-            self._recommendations.labels(source, model_version)
+            self._answers(source, model_version)
+
+    def retires(self, model_version: str) -> None:
+        """A model is served no longer."""
+        self._model.labels(model_version).set(0)
 
     def batch(self, times: BatchTimes) -> None:
         """One run of the model."""
@@ -99,13 +114,28 @@ class Metrics:
 
     def answered(self, source: str, model_version: str, total_s: float, rest_s: float) -> None:
         """One answer of /recommend, and how much of its time neither Redis nor the ranker took."""
-        self._recommendations.labels(source, model_version).inc()
-        self._request_seconds.observe(total_s)
+        counter, seconds = self._answers(source, model_version)
+        counter.inc()
+        seconds.observe(total_s)
         self._rest.observe(rest_s)
+
+    def abandoned(self) -> None:
+        """One request whose client left."""
+        self._left.inc()
+
+    def events(self, outcome: str, count: int) -> None:
+        """So many events of one call."""
+        self._events.labels(outcome).inc(count)
 
     def response(self, route: str, status: int) -> None:
         """One HTTP response."""
         self._responses.labels(route, str(status)).inc()
+
+    def _answers(self, source: str, model_version: str) -> tuple[Counter, Histogram]:
+        key = source, model_version
+        if key not in self._of_answers:
+            self._of_answers[key] = self._recommendations.labels(*key), self._request_seconds.labels(*key)
+        return self._of_answers[key]
 
     def exposition(self) -> bytes:
         """Everything as text for Prometheus; of all workers, where the command made a folder for their counts."""

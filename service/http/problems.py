@@ -13,12 +13,17 @@ from starlette.exceptions import HTTPException
 from service.errors import (
     BodyTooLarge,
     BodyTooSlow,
+    BundleRefused,
     DeadlineExceeded,
     FieldError,
     InvalidRequest,
+    NothingToRollBack,
     PartFailed,
     QueueFull,
     ServiceError,
+    StoreUnavailable,
+    UnknownItem,
+    UnknownModel,
     UnsupportedMediaType,
 )
 
@@ -31,6 +36,11 @@ STATUS: dict[type[ServiceError], int] = {
     UnsupportedMediaType: 415,
     QueueFull: 429,
     DeadlineExceeded: 503,
+    UnknownItem: 404,
+    UnknownModel: 404,
+    BundleRefused: 409,
+    NothingToRollBack: 409,
+    StoreUnavailable: 503,
     PartFailed: 503,
 }
 
