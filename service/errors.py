@@ -7,6 +7,9 @@ ServiceError
 ├── BodyTooLarge              the body is larger than the limit
 ├── BodyTooSlow               the body did not arrive in time
 ├── UnsupportedMediaType      the body is declared to be something else than JSON
+├── Unauthenticated           no API key, or one that is not known
+├── Forbidden                 the key does not have the role that this needs
+├── RateLimited               the key has been used more often than its rate allows
 ├── QueueFull                 more requests wait for the model than the limit allows
 ├── DeadlineExceeded          the answer was not there in time
 ├── UnknownItem               an item that the model does not have
@@ -80,6 +83,22 @@ class UnsupportedMediaType(ServiceError):  # noqa: N818
 
     def __init__(self) -> None:
         super().__init__("the body must be sent as Content-Type: application/json")
+
+
+class Unauthenticated(ServiceError):  # noqa: N818
+    """No API key, or one that is not known."""
+
+
+class Forbidden(ServiceError):  # noqa: N818
+    """The key does not have the role that this needs."""
+
+
+class RateLimited(ServiceError):  # noqa: N818
+    """The key has been used more often than its rate allows. `retry_after_s`: whole seconds, at least 1."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"this key asks too often; try again in {retry_after_s} s")
 
 
 class QueueFull(ServiceError):  # noqa: N818

@@ -1,11 +1,13 @@
 """What an operator can set: environment variables with the prefix SYNCREC_, described in .env.example."""
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from formats.errors import WrongUse
 
@@ -17,15 +19,33 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "syncrec"
 
 
+def _origins(given: object) -> object:
+    """`["https://a"]` or `https://a,https://b` as a tuple; a browser's origin has neither path nor closing slash."""
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith("["):
+        return tuple(json.loads(given))
+    return tuple(word.strip() for word in given.split(",") if word.strip())
+
+
+def _all_are_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s?#@*]+", origin):
+            raise ValueError(f"{origin} is not an origin such as https://shop.example; each one has to be named")
+    return origins
+
+
 class Settings(BaseSettings):
     """One frozen object, made at the edge and passed as values. Units are in the names."""
 
-    model_config = SettingsConfigDict(env_prefix="SYNCREC_", frozen=True, extra="forbid")
+    # Pydantic's messages would repeat what was given, and that may be a secret.
+    model_config = SettingsConfigDict(env_prefix="SYNCREC_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     models_dir: Path = Field(default=Path("models"), description="Folder of bundles; the newest one is served.")
     redis_url: str = Field(
         default="embedded",
         min_length=1,
+        repr=False,  # it may hold a password
         description="Where user histories are: redis://, rediss:// or unix:// URL; embedded starts a private server.",
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
@@ -63,6 +83,45 @@ class Settings(BaseSettings):
         default=90, ge=1, le=36_500, description="Days after its last write at which Redis forgets a user's history."
     )
     body_limit_bytes: int = Field(default=262_144, ge=1024, description="Largest request body; over it, 413.")
+    api_keys: str = Field(
+        default="",
+        repr=False,
+        description="Keys as NAME:ROLE:HASH, comma between; role read, write or read+write; see docs/security.md.",
+    )
+    admin_keys: str = Field(
+        default="",
+        repr=False,
+        description="Keys of administrators as NAME:HASH, comma between; they may also read and write.",
+    )
+    allow_without_keys: bool = Field(
+        default=False, description="Whether to listen beyond loopback although no key is configured."
+    )
+    rate_limit_per_s: float = Field(
+        default=0, ge=0, le=1e6, description="Requests of one key in the long run, per worker; 0 is no limit."
+    )
+    rate_burst: int = Field(
+        default=100, ge=1, le=10**6, description="Requests of one key at once before its rate limit holds, per worker."
+    )
+    admin_host: str = Field(default="127.0.0.1", min_length=1, description="Address that the admin port listens on.")
+    admin_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port that alone serves the admin routes; 0 serves them on the public one.",
+    )
+    docs: bool = Field(default=True, description="Whether the public port serves /docs and /openapi.json.")
+    metrics: bool = Field(default=True, description="Whether the public port serves /metrics.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins), AfterValidator(_all_are_origins)] = (
+        Field(default=(), description="Origins of web pages that may call the service, as JSON list or comma between.")
+    )
+    drain_notice_ms: float = Field(
+        default=1000,
+        ge=0,
+        description="How long after SIGTERM connections are still taken while /readyz says draining.",
+    )
+    drain_timeout_ms: float = Field(
+        default=10_000, gt=0, description="How long after that the requests under way may take before they are cut off."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )
@@ -84,4 +143,11 @@ def read_settings(**given: object) -> Settings:
 
 def as_environment(settings: Settings) -> dict[str, str]:
     """The variables that make these settings in another process."""
-    return {f"SYNCREC_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+    return {f"SYNCREC_{name.upper()}": as_text(value) for name, value in settings.model_dump().items()}
+
+
+def as_text(value: object) -> str:
+    """A setting as its variable holds it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, tuple) else str(value)

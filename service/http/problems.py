@@ -16,12 +16,15 @@ from service.errors import (
     BundleRefused,
     DeadlineExceeded,
     FieldError,
+    Forbidden,
     InvalidRequest,
     NothingToRollBack,
     PartFailed,
     QueueFull,
+    RateLimited,
     ServiceError,
     StoreUnavailable,
+    Unauthenticated,
     UnknownItem,
     UnknownModel,
     UnsupportedMediaType,
@@ -34,6 +37,9 @@ STATUS: dict[type[ServiceError], int] = {
     BodyTooLarge: 413,
     BodyTooSlow: 408,
     UnsupportedMediaType: 415,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    RateLimited: 429,
     QueueFull: 429,
     DeadlineExceeded: 503,
     UnknownItem: 404,
@@ -48,6 +54,15 @@ STATUS: dict[type[ServiceError], int] = {
 def status_of(error: ServiceError) -> int:
     """HTTP status of the nearest ancestor in the table."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def headers_of(error: ServiceError) -> tuple[tuple[bytes, bytes], ...]:
+    """What the status asks for beside the document: when to come again, how to say who one is."""
+    if isinstance(error, QueueFull | RateLimited):
+        return ((b"retry-after", b"%d" % error.retry_after_s),)
+    if isinstance(error, Unauthenticated):
+        return ((b"www-authenticate", b"Bearer"),)
+    return ()
 
 
 def type_of(error: ServiceError) -> str:
@@ -107,7 +122,8 @@ def answer_problems(api: FastAPI) -> None:
 
     async def service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        return respond(*encode_error(error, request.scope["request_id"]))
+        headers = {name.decode(): value.decode() for name, value in headers_of(error)}
+        return respond(*encode_error(error, request.scope["request_id"]), headers)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
