@@ -14,17 +14,15 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from formats.errors import WrongUse
 from service.errors import HistoryUnavailable
 from service.failures import short_reason
 from service.history.breaker import Breaker
 from service.history.keys import history_key
 from service.history.packed import Events, History, unpack
+from service.redis_client.client import open_redis
+from service.redis_client.cluster import ClusterClient
 from service.scripts import Client
 
 MAX_BATCH = 512
@@ -37,8 +35,8 @@ class HistoryStore:
 
     def __init__(self, redis: Client, timeout_ms: float, connections: int) -> None:
         self._redis = redis
-        # Of a cluster, each node is asked for its own keys, all at once.
-        self._get_many = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
+        # Of a cluster, each node is asked for its own keys, all at once, and may fail alone.
+        self._get_many = redis.get_each if isinstance(redis, ClusterClient) else redis.mget
         self._timeout_s = timeout_ms / 1000
         self._free = connections
         self._waiting: dict[str, list[Reply]] = {}
@@ -133,19 +131,19 @@ class HistoryStore:
 
     async def _read(self, batch: dict[str, list[Reply]]) -> None:
         try:
-            values = cast("list[bytes | None]", await self._get_many(list(batch)))
+            values = cast("list[bytes | Exception | None]", await self._get_many(list(batch)))
         except (RedisError, OSError, TimeoutError) as error:
+            values = [error] * len(batch)
+        if all(isinstance(value, Exception) for value in values):
             self._breaker.failed()
-            for reply in _still_waiting(batch.values()):
-                reply.set_exception(HistoryUnavailable(short_reason(error)))
-            return
-        if (
-            next(_still_waiting(batch.values()), None) is not None
-        ):  # an answer that nobody waits for any more came too late
+        elif any(_still_waiting(batch.values())):  # an answer that nobody waits for any more came too late
             self._breaker.succeeded()
         for replies, value in zip(batch.values(), values, strict=True):
             for reply in _still_waiting([replies]):
-                reply.set_result(value)
+                if isinstance(value, Exception):
+                    reply.set_exception(HistoryUnavailable(short_reason(value)))
+                else:
+                    reply.set_result(value)
 
 
 def _still_waiting(replies: Iterable[list[Reply]]) -> Iterator[Reply]:
@@ -154,31 +152,15 @@ def _still_waiting(replies: Iterable[list[Reply]]) -> Iterator[Reply]:
 
 @asynccontextmanager
 async def open_histories(url: str, timeout_ms: float, connections: int) -> AsyncIterator[HistoryStore]:
-    """The store over the Redis at `url`, which need not be there yet.
+    """The store over the Redis at `url`, which need not be there yet, with connections that nothing else uses.
 
     Raises:
         WrongUse: `url` is no address of a Redis.
     """
     # Of one connection, to give it up. Requests have their own, shorter one; see HistoryStore.read.
-    timeout_s = 4 * timeout_ms / 1000
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections + 1,  # one for is_available
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-            protocol=2,  # no HELLO: a new connection costs one round trip less
-        )
-    except ValueError as error:
-        raise WrongUse(f"SYNCREC_REDIS_URL: {error}") from error
-    redis = Redis(connection_pool=pool)
-    store = HistoryStore(redis, timeout_ms, connections)
-    try:
-        yield store
-    finally:
-        await store.close()
-        await redis.aclose()
-        await pool.aclose()
+    async with open_redis(url, timeout_ms=4 * timeout_ms, connections=connections + 1) as redis:  # one is_available's
+        store = HistoryStore(redis, timeout_ms, connections)
+        try:
+            yield store
+        finally:
+            await store.close()

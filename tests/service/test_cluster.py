@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from redis.asyncio import RedisCluster
+import redis
 
 from formats.bundle import newest_bundle
 from formats.event_ties import item_hashes
@@ -14,6 +14,7 @@ from service.history.write import HistoryRules, HistoryWriter, NewEvent
 from service.ranking.catalog import read_catalog
 from service.ranking.item_states import ItemState, ItemStateStore
 from service.ranking.live_popularity import LivePopularity
+from service.redis_client.client import open_redis
 from tests.service.cluster import redis_cluster
 
 NOW = 1_700_000_000
@@ -27,21 +28,29 @@ def ports():
 
 @pytest.fixture
 async def cluster(ports):
-    async with RedisCluster(host="127.0.0.1", port=ports[0]) as cluster:
-        await cluster.flushall(target_nodes=RedisCluster.PRIMARIES)
+    on_each_node(ports, "FLUSHALL")
+    async with open_redis(f"redis+cluster://127.0.0.1:{ports[0]}", timeout_ms=20_000, connections=4) as cluster:
         yield cluster
+
+
+def on_each_node(ports, *command):
+    answers = []
+    for port in ports:
+        with redis.Redis(port=port) as client:
+            answers.append(client.execute_command(*command))
+    return answers
 
 
 def event(event_id, user_id, item_id):
     return NewEvent(event_id, user_id, "Books", item_id, NOW, is_listed=True)
 
 
-async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(cluster):
+async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(cluster, ports):
     users = [*(f"u{n}" for n in range(100)), "}odd", "a}b{c}"]
     writer = HistoryWriter(cluster, 20_000, HistoryRules(10, 90, keep_repeats=False))
     events = [event(str(n), user, f"i{n}") for user in users for n in range(3)]
     assert await writer.append(events, NOW) == ["taken"] * len(events)
-    await cluster.execute_command("SCRIPT FLUSH", target_nodes=RedisCluster.PRIMARIES)
+    on_each_node(ports, "SCRIPT", "FLUSH")
     assert await writer.append(events, NOW) == ["duplicate"] * len(events)
     store = HistoryStore(cluster, 20_000, 2)
     histories = await asyncio.gather(*map(store.look_up, users))
@@ -52,7 +61,7 @@ async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(clu
             np.sort(history.events["item_hash"]), np.sort(item_hashes(("Books", f"i{n}") for n in range(3)))
         )
         assert await erase_user(cluster, user)
-    assert await cluster.dbsize(target_nodes=RedisCluster.PRIMARIES) == 0
+    assert on_each_node(ports, "DBSIZE") == [0, 0, 0]
 
 
 async def test_popularity_is_counted_and_followed(cluster, models):
