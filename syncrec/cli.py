@@ -21,6 +21,7 @@ COMMANDS = {
     "study": ("syncrec.study", "studies of runs and datasets; audit: is the quality of a run real?"),
     "export": ("syncrec.export", "run -> bundle: ONNX graph, items, model card; checked against the checkpoint"),
     "serve": ("syncrec.serve", "the HTTP service"),
+    "api-key": ("syncrec.api_key", "makes a key for the service, and the hash of it that the settings hold"),
     "load-histories": ("syncrec.load_histories", "bulk-loads user histories into Redis"),
     "generate": ("syncrec.generate", "synthetic events of several domains with known truth: relatedness, Bayes NLL"),
     "bench": ("syncrec.bench", "benchmarks: one table, and JSON"),
