@@ -3,19 +3,18 @@
   syncrec serve --models models --redis redis://localhost:6379/0
   syncrec serve --models models --redis embedded --port 8080
 
-Everything else is set by environment variables, see .env.example. SIGTERM and Ctrl-C finish the requests under way.
+Everything else is set by environment variables, see .env.example. Without an API key only this machine is served, see
+docs/security.md. SIGTERM and Ctrl-C finish the requests under way; a second one does not wait for them.
 """
 
 import argparse
+import ipaddress
 import logging
 import os
-import signal
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from formats.errors import WorkFailed, WrongUse
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
     from service.app import Service
     from service.settings import Settings
 
-DRAIN_TIMEOUT_S = 10
-# The supervisor kills a worker that does not answer this long; loading a large bundle can hold the interpreter.
-WORKER_TIMEOUT_S = 60
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
+    from service.access.access import access_of
     from service.logs import set_up_logging
     from service.settings import read_settings
 
@@ -53,12 +51,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise WrongUse(f"--workers {arguments.workers}: at least 1")
     settings = read_settings(models_dir=arguments.models, redis_url=arguments.redis)
     set_up_logging(settings.log_level)
+    is_open = access_of(settings).is_open
     with ExitStack() as stack:
-        listener = stack.enter_context(_bound(arguments.host, arguments.port))
-        stack.enter_context(_signals_end_quietly())
+        listeners = [stack.enter_context(_bound(arguments.host, arguments.port, "--host", "--port"))]
+        if settings.admin_port:
+            admin = _bound(settings.admin_host, settings.admin_port, "SYNCREC_ADMIN_HOST", "SYNCREC_ADMIN_PORT")
+            listeners.append(stack.enter_context(admin))
+        if is_open and settings.allow_without_keys:
+            log.warning("no API key is configured: everybody who reaches the service may do everything")
+        elif is_open:
+            _refuse_to_be_seen(listeners)
         if arguments.workers == 1:
-            return _serve_alone(settings, listener)
-        return _serve_together(settings, listener, arguments.workers, stack)
+            return _serve_alone(settings, listeners)
+        return _serve_together(settings, listeners, arguments.workers, stack)
 
 
 def worker_app() -> "Service":
@@ -74,12 +79,16 @@ def worker_app() -> "Service":
     return create_app(settings)
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that has the port but takes no connections before there is somebody to answer them."""
+def _bound(host: str, port: int, host_name: str, port_name: str) -> socket.socket:
+    """A socket that has the port but takes no connections before there is somebody to answer them.
+
+    Args:
+        host_name: what the host was given by, for errors; port_name likewise.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except socket.gaierror as error:
-        raise WrongUse(f"--host {host}: {error.strerror}") from error
+        raise WrongUse(f"{host_name} {host}: {error.strerror}") from error
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,26 +96,21 @@ def _bound(host: str, port: int) -> socket.socket:
         listener.set_inheritable(True)
     except OverflowError as error:
         listener.close()
-        raise WrongUse(f"--port {port}: not between 0 and 65535") from error
+        raise WrongUse(f"{port_name} {port}: not between 0 and 65535") from error
     except OSError as error:
         listener.close()
-        raise WorkFailed(f"port {port} of {host}: {error.strerror}; name another with --port") from error
+        raise WorkFailed(f"port {port} of {host}: {error.strerror}; name another with {port_name}") from error
     return listener
 
 
-@contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """Let a stop by signal end in exit code 0: after draining, uvicorn raises the signal once more."""
-
-    def ignore(_number: int, _frame: FrameType | None) -> None:
-        return
-
-    before = {number: signal.signal(number, ignore) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _refuse_to_be_seen(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        host = listener.getsockname()[0]
+        if not ipaddress.ip_address(host).is_loopback:
+            raise WrongUse(
+                f"without API keys only this machine may be served, not {host}: make one with "
+                "`syncrec api-key --role read --name NAME` and set SYNCREC_API_KEYS, or SYNCREC_ALLOW_WITHOUT_KEYS=true"
+            )
 
 
 def _address(listener: socket.socket) -> str:
@@ -114,8 +118,10 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(app: "Service | str", workers: int) -> "uvicorn.Config":
+def _config(settings: "Settings", app: "Service | str", workers: int) -> "uvicorn.Config":
     import uvicorn
+
+    from syncrec.serve_drain import WORKER_TIMEOUT_S
 
     return uvicorn.Config(
         app,
@@ -127,25 +133,27 @@ def _config(app: "Service | str", workers: int) -> "uvicorn.Config":
         access_log=False,  # 41 microseconds a request
         server_header=False,
         proxy_headers=False,  # nothing here depends on the client's address
-        timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
+        timeout_graceful_shutdown=settings.drain_timeout_ms / 1000,  # type: ignore[arg-type]  # it is only waited for
         timeout_worker_healthcheck=WORKER_TIMEOUT_S,
     )
 
 
-def _say_ready(settings: "Settings", listener: socket.socket) -> None:
-    print(f"serving {settings.models_dir} on {_address(listener)} (try {_address(listener)}/docs)", flush=True)
+def _say_ready(settings: "Settings", listeners: list[socket.socket]) -> None:
+    public, *admin = [_address(listener) for listener in listeners]
+    hint = f" (try {public}/docs)" if settings.docs else ""
+    beside = "".join(f", admin routes on {address}" for address in admin)
+    print(f"serving {settings.models_dir} on {public}{beside}{hint}", flush=True)
 
 
-def _serve_alone(settings: "Settings", listener: socket.socket) -> int:
-    import uvicorn
-
+def _serve_alone(settings: "Settings", listeners: list[socket.socket]) -> int:
     from service.app import create_app
+    from syncrec.serve_drain import DrainingServer
 
-    class Server(uvicorn.Server):
+    class Server(DrainingServer):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                _say_ready(settings, listener)
+                _say_ready(settings, listeners)
 
     app = create_app(settings)
     log = logging.getLogger("uvicorn.error")
@@ -153,7 +161,7 @@ def _serve_alone(settings: "Settings", listener: socket.socket) -> int:
     # A refused start is one line, the command's own.
     log.addFilter(lambda _: app.failed_start is None)
     try:
-        Server(_config(app, workers=1)).run([listener])
+        Server(_config(settings, app, workers=1), settings.drain_notice_ms / 1000).run(listeners)
     except SystemExit as error:
         if app.failed_start is None:
             raise WorkFailed("the service did not start; its log says why") from error
@@ -161,7 +169,7 @@ def _serve_alone(settings: "Settings", listener: socket.socket) -> int:
     return 0
 
 
-def _serve_together(settings: "Settings", listener: socket.socket, workers: int, stack: ExitStack) -> int:
+def _serve_together(settings: "Settings", listeners: list[socket.socket], workers: int, stack: ExitStack) -> int:
     from formats.bundle import newest_bundle
     from service.history.embedded import redis_at
     from service.settings import as_environment
@@ -173,17 +181,15 @@ def _serve_together(settings: "Settings", listener: socket.socket, workers: int,
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncrec-metrics-"))
 
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
 
-    class Supervisor(Multiprocess):
-        def init_processes(self) -> None:
-            super().init_processes()
-            if all(process.wait_until_ready(WORKER_TIMEOUT_S, self.should_exit) for process in self.processes):
-                _say_ready(settings, listener)
+    from syncrec.serve_drain import Supervisor
 
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    supervisor = Supervisor(_config("syncrec.serve:worker_app", workers), [listener])
+    config = _config(settings, "syncrec.serve:worker_app", workers)
+    supervisor = Supervisor(config, listeners, lambda: _say_ready(settings, listeners))
     supervisor.run()
     if any(process.process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise WorkFailed("a worker did not start; its log says why")
+    if supervisor.was_cut_off:
+        raise WorkFailed("ended by a second signal; requests under way were cut off")
     return 0
