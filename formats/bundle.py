@@ -5,6 +5,7 @@
         ranker.onnx      encoded history -> top-k items per domain
         items.parquet    item_index, item_id, domain, popularity, optional recent_*d, title and category
         warmup.jsonl     real requests, one WarmupRequest a line, with the answers that the checkpoint gives
+        vectors.npy      optional: one vector per item, for what is similar (formats/vectors.py)
         README.md        model card
 
 No pickles. Item indices run from 1, contiguous per domain in the order of `Manifest.domains`, within a domain by falling
@@ -28,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from formats.errors import WorkFailed
 from formats.folders import new_folder
 from formats.manifests import checked, read_json_object, sha256_of
+from formats.vectors import VECTORS, read_vectors
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_K = 100
@@ -142,6 +144,12 @@ class Bundle:
             rows[:, 1:-1] = columns
         return rows
 
+    def vectors(self) -> NDArray[np.float32] | None:
+        """Vectors of all items, memory-mapped, [items, dim]; row n is of item_index n + 1. None if the bundle has none."""
+        if VECTORS not in self.manifest.files:
+            return None
+        return read_vectors(self.path / VECTORS, self.manifest.items, self.manifest.dim)
+
     def warmup(self) -> list[WarmupRequest]:
         """The recorded requests."""
         lines = (self.path / WARMUP).read_text().splitlines()
@@ -171,7 +179,7 @@ def write_bundle(
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check a bundle: schema, checksums, catalogue, and that the graph was made with this version's inputs.
+    """Read and check a bundle: schema, checksums, catalogue, vectors, and that the graph was made with this version's inputs.
 
     Raises:
         WorkFailed: names the file and the field that do not fit.
@@ -195,6 +203,7 @@ def read_bundle(path: Path) -> Bundle:
             raise WorkFailed(f"{path / MANIFEST}: {field}: not those of schema version {SCHEMA_VERSION}")
     bundle = Bundle(path, manifest)
     _check_items(bundle)
+    bundle.vectors()  # reading them is checking them
     return bundle
 
 

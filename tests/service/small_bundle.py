@@ -1,5 +1,6 @@
 """A small real bundle without torch: a hand-built ONNX graph, whose answers a slow reference knows."""
 
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,11 +20,13 @@ from formats.bundle import (
     graph_outputs,
     write_bundle,
 )
+from formats.vectors import VECTORS, write_vectors
 
 DOMAINS = {"Books": 40, "Toys": 25, "Games": 5}
 MAX_HISTORY = 8
 DIM = 6
 ITEMS_IN_ALL = sum(DOMAINS.values())
+NOW = time.time()  # popularity decays from a bundle's creation on
 CATEGORIES = ("red", "green", "blue")
 
 
@@ -43,6 +46,12 @@ def table(seed=0):
     vectors = np.random.default_rng(seed).normal(size=(ITEMS_IN_ALL + 2, DIM)).astype(np.float32)
     vectors[0] = 0
     return vectors
+
+
+def unit_vectors(seed=0):
+    """The item vectors at length 1, [items, dim]; row n is of item_index n + 1."""
+    vectors = table(seed)[1:-1]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def reference_scores(item_index, seed=0):
@@ -150,8 +159,13 @@ def build_graph(seed=0):
     return model
 
 
-def make_bundle(models, version="small-1", seed=0, titles=True, categories=True, warmup_shift=0.0, created=0):
-    """Write a bundle whose answers `reference_list` knows."""
+def make_bundle(
+    models, version="small-1", seed=0, titles=True, categories=True, warmup_shift=0.0, created=0, vectors=True
+):
+    """Write a bundle whose answers `reference_list` knows.
+
+    vectors: of the items, [items, dim]; True for `unit_vectors`, None for a bundle without.
+    """
     items = all_items()
     frame = pl.DataFrame(
         {
@@ -179,11 +193,13 @@ def make_bundle(models, version="small-1", seed=0, titles=True, categories=True,
         frame.write_parquet(folder / ITEMS)
         (folder / WARMUP).write_text("".join(request.model_dump_json() + "\n" for request in warmup))
         (folder / CARD).write_text("a bundle of the tests\n")
+        if vectors is not None:
+            write_vectors(folder / VECTORS, unit_vectors(seed) if vectors is True else vectors)
 
     def manifest(files):
         return Manifest(
             model_version=version,
-            created_at=datetime.fromtimestamp(created, UTC),
+            created_at=datetime.fromtimestamp(NOW + created, UTC),
             domains=tuple(DOMAINS),
             items_per_domain=DOMAINS,
             max_history=MAX_HISTORY,
