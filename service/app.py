@@ -7,16 +7,25 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from formats.bundle import newest_bundle
 from formats.errors import WorkFailed
+from service.access.access import access_of
+from service.background import repeated
+from service.events.intake import Intake
+from service.failures import REDIS_FAILURES, short_reason
 from service.history.embedded import is_embedded, redis_at
 from service.history.store import open_histories
+from service.history.write import HistoryRules, HistoryWriter
 from service.http.fast import Door, Message, Receive, Scope, Send
+from service.http.gate import Gate
 from service.http.problems import answer_problems
 from service.http.routes import describe_problems, router
 from service.metrics import Metrics
-from service.ranking.ranker import open_ranker
+from service.models.models import Models
+from service.models.registry import Registry
+from service.ranking.item_states import ItemStateStore
+from service.ranking.live_popularity import LivePopularity
 from service.recommend import Recommender
+from service.redis_client.client import open_redis
 from service.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
@@ -45,16 +54,17 @@ def create_app(settings: Settings | None = None) -> Service:
     """A fresh application; everything it holds is opened in its lifespan and closed in reverse."""
     settings = read_settings() if settings is None else settings
     metrics = Metrics()
+    gate = Gate(access_of(settings), settings.admin_port, settings.docs, settings.metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as resources:
             try:
-                state = await _open(settings, metrics, resources)
+                parts = await _open(settings, metrics, resources)
             except WorkFailed as error:
                 service.failed_start = error
                 raise
-            yield state
+            yield {**parts, "metrics": metrics, "gate": gate, "is_draining": lambda: service.draining}
 
     api = FastAPI(
         title="SyNCRec",
@@ -66,31 +76,50 @@ def create_app(settings: Settings | None = None) -> Service:
     api.include_router(router)
     answer_problems(api)
     describe_problems(api)
-    service = Service(api, metrics, settings.body_limit_bytes, settings.request_timeout_ms / 1000)
+    service = Service(api, gate, metrics, settings.body_limit_bytes, settings.request_timeout_ms / 1000)
     return service
 
 
 async def _open(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> dict[str, Any]:
-    bundle = newest_bundle(settings.models_dir)
+    """Everything that outlives a request, by the name under which routes ask for it."""
     url = resources.enter_context(redis_at(settings.redis_url, settings.data_dir))
     histories = await resources.enter_async_context(
         open_histories(url, settings.redis_timeout_ms, settings.redis_connections)
     )
-    ranker = await resources.enter_async_context(open_ranker(bundle, settings, metrics.batch))
-    session, version = ranker.onnx_session, bundle.manifest.model_version
-    metrics.serves(version, session.asked, session.got)
-    log.info(
-        "serving model %s on %s",
-        version,
-        session.got,
-        extra={"provider_asked": session.asked, "provider_got": session.got, "redis_is_embedded": is_embedded(url)},
+    # Reads of histories have connections of their own: nothing that takes longer may hold one of those.
+    redis = await resources.enter_async_context(
+        open_redis(url, timeout_ms=settings.write_timeout_ms, connections=settings.redis_connections)
     )
+    items, popularity = ItemStateStore(redis), LivePopularity(redis, settings.popularity_half_life_days)
+    models = Models(settings, Registry(redis), popularity, items, metrics)
+    await models.start()
+    resources.push_async_callback(models.close)
+    rules = HistoryRules(settings.history_limit, settings.history_days, settings.keep_repeats)
+    writer = HistoryWriter(redis, settings.write_timeout_ms, rules)
+    resources.push_async_callback(writer.close)
+    for name, work, pause_s in (
+        ("models", models.follow, 0.5),
+        ("items", models.follow_items, 0.25),
+        ("popularity", popularity.refresh, 1.0),
+    ):
+        await resources.enter_async_context(repeated(name, work, pause_s))
+    resources.push_async_callback(_send_counts, popularity)
     if not await histories.is_available():
         log.warning("Redis does not answer: serving by popularity until it does")
     return {
-        "recommender": Recommender(histories, ranker, metrics),
+        "recommender": Recommender(histories, models, metrics),
         "histories": histories,
-        "ranker": ranker,
-        "metrics": metrics,
+        "models": models,
+        "items": items,
+        "intake": Intake(writer, popularity.count),
+        "redis": redis,
         "redis_is_embedded": is_embedded(url),
     }
+
+
+async def _send_counts(popularity: LivePopularity) -> None:
+    """What was counted since the last round, before this process ends."""
+    try:
+        await popularity.send()
+    except REDIS_FAILURES as error:
+        log.warning("the latest events do not count for popularity: Redis fails (%s)", short_reason(error))

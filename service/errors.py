@@ -3,7 +3,8 @@
 ServiceError
 ├── InvalidRequest            the request cannot be meant; `errors` names the fields
 │   ├── UnknownDomain         a domain that the model does not have; carries the known ones
-│   └── CategoriesUnknown     categories were asked for and the bundle has none
+│   ├── CategoriesUnknown     categories were asked for and the bundle has none
+│   └── SimilarUnknown        similar items were asked for and the bundle knows of none
 ├── BodyTooLarge              the body is larger than the limit
 ├── BodyTooSlow               the body did not arrive in time
 ├── UnsupportedMediaType      the body is declared to be something else than JSON
@@ -61,6 +62,13 @@ class CategoriesUnknown(InvalidRequest):
 
     def __init__(self) -> None:
         super().__init__([FieldError("categories", "the served bundle has no categories to filter by")])
+
+
+class SimilarUnknown(InvalidRequest):
+    """Similar items were asked for, and the bundle knows of none."""
+
+    def __init__(self) -> None:
+        super().__init__([FieldError("", "the served bundle does not say which items are similar")])
 
 
 class BodyTooLarge(ServiceError):  # noqa: N818

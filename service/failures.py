@@ -1,4 +1,8 @@
-"""A failure of Redis in one word."""
+"""Failures of Redis: which they are, and in one word."""
+
+from redis.exceptions import RedisError
+
+REDIS_FAILURES = (RedisError, OSError, TimeoutError)
 
 
 def short_reason(error: Exception) -> str:

@@ -1,26 +1,36 @@
-"""Recommender: one request as one readable function, on top of histories and the ranker. Knows no HTTP."""
+"""Recommender: one request as one readable function, on top of histories and the models. Knows no HTTP."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import CategoriesUnknown, FieldError, HistoryUnavailable, InvalidRequest, PartFailed, UnknownDomain
-from service.history.packed import MAX_TIMESTAMP
+from service.errors import (
+    CategoriesUnknown,
+    FieldError,
+    HistoryUnavailable,
+    InvalidRequest,
+    PartFailed,
+    UnknownDomain,
+)
+from service.history.packed import MAX_TIMESTAMP, History
 from service.history.store import HistoryStore
 from service.identifiers import new_uuid7
 from service.logs import Occasionally
 from service.metrics import Metrics
+from service.models.live import LiveModel
+from service.models.models import Models
 from service.ranking.catalog import NO_ITEMS, Catalog
-from service.ranking.popularity import most_popular
+from service.ranking.popularity import most_popular, with_new_items
 from service.ranking.query import DomainList, Query
-from service.ranking.ranker import Ranker
+from service.timestamps import seconds_of
+from service.users import all_seen, new_seen
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +70,20 @@ class RecommendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Where a request's time went, in seconds; 0 for what it did not need."""
+
+    history_s: float
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """The answer to one request.
 
     lists: in the order in which the domains were asked for.
-    waited_s: time spent on Redis and the ranker; what else the request took is ours.
+    timing: time that Redis, the queue and the model took; what else the request took is ours.
     """
 
     recommendation_id: str
@@ -73,7 +92,7 @@ class Recommendation:
     source: Source
     missing_ids: list[str]
     lists: list[tuple[str, DomainList]]
-    waited_s: float
+    timing: Timing
 
 
 @dataclass
@@ -93,11 +112,24 @@ class _Missing:
         return known
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request in terms of one model; `history` only where the request brings one."""
+
+    request: RecommendRequest
+    domains: list[str]
+    restricted: tuple[bool, ...]
+    include: NDArray[np.int32]
+    excluded: NDArray[np.int32]
+    history: NDArray[np.int32] | None
+    missing: _Missing
+
+
 class Recommender:
     """Answers requests; holds nothing of any one of them."""
 
-    def __init__(self, histories: HistoryStore, ranker: Ranker, metrics: Metrics) -> None:
-        self._histories, self._ranker, self._metrics = histories, ranker, metrics
+    def __init__(self, histories: HistoryStore, models: Models, metrics: Metrics) -> None:
+        self._histories, self._models, self._metrics = histories, models, metrics
         self._log_lines = Occasionally()
 
     async def recommend(self, request: RecommendRequest, deadline: float) -> Recommendation:
@@ -111,61 +143,124 @@ class Recommender:
             QueueFull: too many requests wait for the model.
             DeadlineExceeded: the model did not answer in time.
         """
-        catalog = self._ranker.catalog
-        missing = _Missing()
-        domains = _domains(catalog, request)
-        restricted, include = _allowed(catalog, request, domains, missing)
+        with self._models.used() as model:
+            return await self._answer(model, _understood(model, request), deadline)
+
+    async def recommend_all(self, requests: Sequence[RecommendRequest], deadline: float) -> list[Recommendation]:
+        """The answers to many requests, all by one model, in their order.
+
+        Raises:
+            InvalidRequest: names the wrong fields of every request, `requests[3].domains[0]`; none is answered then.
+            QueueFull, DeadlineExceeded: of any of them; asked again, all can be answered.
+        """
+        with self._models.used() as model:
+            asked, errors = [], []
+            for place, request in enumerate(requests):
+                try:
+                    asked.append(_understood(model, request))
+                except InvalidRequest as error:
+                    errors += [FieldError(f"requests[{place}].{one.field}", one.detail) for one in error.errors]
+            if errors:
+                raise InvalidRequest(errors)
+            answers = [asyncio.ensure_future(self._answer(model, one, deadline)) for one in asked]
+            try:
+                return list(await asyncio.gather(*answers))
+            finally:
+                # Of a call that fails, nothing goes on; and the model is in use until the last one has ended.
+                for answer in answers:
+                    answer.cancel()
+                await asyncio.gather(*answers, return_exceptions=True)
+
+    async def _answer(self, model: LiveModel, asked: _Asked, deadline: float) -> Recommendation:
         start = time.monotonic()
-        history, source = await self._history(catalog, request, missing)
+        history, is_unavailable = await self._history(asked)
         history_s = time.monotonic() - start
         self._metrics.history(history_s)
-        seen = history if request.exclude_seen else NO_ITEMS
-        excluded = _excluded(catalog, request.exclude_item_ids, missing)
-        query = Query(history, np.concatenate([seen, excluded]), restricted, include, request.k)
-        start = time.monotonic()
-        source, lists = await self._rank(catalog, query, source, deadline)
-        rank_s = time.monotonic() - start
+        query = _query(model, asked, history)
+        source: Source = "model" if len(query.history) else "degraded" if is_unavailable else "popularity"
+        source, lists, queue_s, inference_s = await self._rank(model, query, source, deadline)
+        number = model.catalog.domain_number
         return Recommendation(
             recommendation_id=new_uuid7(),
-            user_id=request.user_id,
-            catalog=catalog,
+            user_id=asked.request.user_id,
+            catalog=model.catalog,
             source=source,
-            missing_ids=list(missing.ids),
-            lists=[(name, lists[catalog.domain_number[name]]) for name in domains],
-            waited_s=history_s + rank_s,
+            missing_ids=list(asked.missing.ids),
+            lists=[(name, lists[number[name]]) for name in asked.domains],
+            timing=Timing(history_s, queue_s, inference_s),
         )
 
-    async def _history(
-        self, catalog: Catalog, request: RecommendRequest, missing: _Missing
-    ) -> tuple[NDArray[np.int32], Source]:
-        """The known items of the history, oldest first, and who can answer to it."""
-        if request.history is not None:
-            history = _given(catalog, request.history, missing)
-        else:
-            try:
-                events = await self._histories.read(request.user_id)
-            except HistoryUnavailable as error:
-                self._report("history", error.reason, error)
-                return NO_ITEMS, "degraded"
-            history = NO_ITEMS if events is None else catalog.by_hash(events["item_hash"])
-            history = history[history > 0]
-        return history, "model" if len(history) else "popularity"
+    async def _history(self, asked: _Asked) -> tuple[History | None, bool]:
+        """What is stored of the user, if that is wanted; and whether it could not be had."""
+        if asked.history is not None:
+            return None, False
+        try:
+            return await self._histories.look_up(asked.request.user_id), False
+        except HistoryUnavailable as error:
+            self._report("history", error.reason, error)
+            return None, True
 
     async def _rank(
-        self, catalog: Catalog, query: Query, source: Source, deadline: float
-    ) -> tuple[Source, list[DomainList]]:
+        self, model: LiveModel, query: Query, source: Source, deadline: float
+    ) -> tuple[Source, list[DomainList], float, float]:
         if source == "model":
             try:
-                return source, await self._ranker.rank(query, deadline)
+                ran = await model.ranker.rank(query, deadline)
             except PartFailed as error:
                 self._report("model", type(error).__name__, error)
                 source = "degraded"
-        return source, most_popular(catalog, query)
+            else:
+                return source, with_new_items(ran.answer, model.popularity, query), ran.queued_s, ran.run_s
+        return source, most_popular(model.popularity, query), 0.0, 0.0
 
     def _report(self, part: str, reason: str, error: PartFailed) -> None:
         self._metrics.failure(part, reason)
         if (held_back := self._log_lines.now(part)) is not None:
             log.warning("answering by popularity: %s", error, extra={"part": part, "lines_held_back": held_back})
+
+
+def _understood(model: LiveModel, request: RecommendRequest) -> _Asked:
+    """A request in terms of a model.
+
+    Raises:
+        InvalidRequest: a domain, a time or a filter that this model cannot answer to.
+    """
+    catalog, missing = model.catalog, _Missing()
+    domains = _domains(catalog, request)
+    restricted, include = _allowed(model, request, domains, missing)
+    history = None if request.history is None else _given(catalog, request.history, missing)
+    excluded = _excluded(catalog, request.exclude_item_ids, missing)
+    return _Asked(request, domains, restricted, include, excluded, history, missing)
+
+
+def _query(model: LiveModel, asked: _Asked, stored: History | None) -> Query:
+    catalog, request = model.catalog, asked.request
+    if stored is None:
+        seen = history = NO_ITEMS if asked.history is None else asked.history
+    else:
+        history = catalog.by_hash(stored.events["item_hash"])
+        history = history[history > 0]
+        seen = all_seen(stored, catalog)
+    exclude = np.concatenate([seen if request.exclude_seen else NO_ITEMS, asked.excluded, model.states.unavailable])
+    return Query(history, exclude, asked.restricted, asked.include, request.k, _new_excluded(model, request, stored))
+
+
+def _new_excluded(model: LiveModel, request: RecommendRequest, stored: History | None) -> tuple[NDArray[np.int32], ...]:
+    """Per domain, the items newer than the model that must not be answered."""
+    excluded = []
+    for domain, ranked in zip(model.catalog.domains, model.popularity.domains, strict=True):
+        if not ranked.new_ids:
+            excluded.append(NO_ITEMS)
+            continue
+        parts = [
+            ranked.new_items(request.exclude_item_ids),
+            ranked.new_items(model.states.unavailable_elsewhere.get(domain, ())),
+        ]
+        if request.exclude_seen:
+            parts.append(ranked.new_items(one.item_id for one in request.history or () if one.domain == domain))
+            parts += [] if stored is None else [new_seen(stored, ranked)]
+        excluded.append(np.concatenate(parts))
+    return tuple(excluded)
 
 
 def _domains(catalog: Catalog, request: RecommendRequest) -> list[str]:
@@ -179,19 +274,20 @@ def _domains(catalog: Catalog, request: RecommendRequest) -> list[str]:
 
 
 def _allowed(
-    catalog: Catalog, request: RecommendRequest, domains: list[str], missing: _Missing
+    model: LiveModel, request: RecommendRequest, domains: list[str], missing: _Missing
 ) -> tuple[tuple[bool, ...], NDArray[np.int32]]:
     """Where only some items may be answered, and which: `Query.restricted` and `Query.include`."""
+    catalog, states = model.catalog, model.states
     if not request.candidates and not request.categories:
         return (False,) * len(catalog.domains), NO_ITEMS
     candidates = {name: _candidates(catalog, name, item_ids, missing) for name, item_ids in request.candidates.items()}
     if not request.categories:
         restricted = tuple(name in candidates for name in catalog.domains)
         return restricted, np.concatenate([NO_ITEMS, *candidates.values()])
-    if not catalog.has_categories:
+    if not catalog.has_categories and not states.has_categories:
         raise CategoriesUnknown
     allowed = [NO_ITEMS]
-    in_categories = catalog.in_categories(request.categories)
+    in_categories = states.in_categories(catalog.in_categories(request.categories), request.categories)
     for name in domains:
         first, after = catalog.bounds(name)
         inside = in_categories[np.searchsorted(in_categories, first) : np.searchsorted(in_categories, after)]
@@ -231,11 +327,9 @@ def _given(catalog: Catalog, events: list[HistoryEvent], missing: _Missing) -> N
 
 
 def _seconds(timestamp: float | str | None, field_name: str) -> float | None:
-    """A time of the contract as seconds since 1970; text is ISO 8601, UTC where it names no zone."""
-    if not isinstance(timestamp, str):
-        return timestamp
+    if timestamp is None:
+        return None
     try:
-        moment = datetime.fromisoformat(timestamp)
+        return seconds_of(timestamp)
     except ValueError:
         raise InvalidRequest([FieldError(field_name, "neither seconds since 1970 nor ISO 8601")]) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

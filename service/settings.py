@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(
         default=50, gt=0, description="Time for reading one history; over it, the answer is by popularity and degraded."
     )
+    write_timeout_ms: float = Field(
+        default=1000, gt=0, description="Time for one write to Redis; over it, POST /events and changes answer 503."
+    )
     redis_connections: int = Field(
         default=4,
         ge=1,
@@ -82,7 +85,13 @@ class Settings(BaseSettings):
     history_days: int = Field(
         default=90, ge=1, le=36_500, description="Days after its last write at which Redis forgets a user's history."
     )
-    body_limit_bytes: int = Field(default=262_144, ge=1024, description="Largest request body; over it, 413.")
+    keep_repeats: bool = Field(
+        default=False, description="Whether a user's later events of an item are kept too, as `prepare --repeats keep`."
+    )
+    popularity_half_life_days: float = Field(
+        default=7, gt=0, le=3650, description="Days in which an event loses half its weight for the popularity lists."
+    )
+    body_limit_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body; over it, 413.")
     api_keys: str = Field(
         default="",
         repr=False,

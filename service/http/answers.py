@@ -30,11 +30,14 @@ def encode_answer(answer: Recommendation) -> bytes:
 def _encode_list(catalog: Catalog, found: DomainList) -> bytes:
     if not found.item_index:
         return b""
+    new_ids = found.new_ids
     scores = orjson.dumps(found.scores, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     head, tail = catalog.head, catalog.tail
     return b",".join(
         [
             b"%b%b%b%b" % (head[index], score, rank, tail[index])
+            if index > 0
+            else b'{"item_id":%b,"score":%b%b}' % (orjson.dumps(new_ids[-1 - index]), score, rank)
             for index, score, rank in zip(found.item_index, scores, _RANKS, strict=False)
         ]
     )

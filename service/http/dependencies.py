@@ -1,34 +1,32 @@
 """What a route may ask for by a short name; all of it was opened in the lifespan."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from service.events.intake import Intake
 from service.history.store import HistoryStore
 from service.metrics import Metrics
-from service.ranking.ranker import Ranker
+from service.models.models import Models
+from service.ranking.item_states import ItemStateStore
+from service.scripts import Client
+
+Part = TypeVar("Part")
 
 
-def _histories(request: Request) -> HistoryStore:
-    found: HistoryStore = request.state.histories
-    return found
+def _opened(name: str) -> Any:
+    def find(request: Request) -> Any:
+        return getattr(request.state, name)
+
+    return Depends(find)
 
 
-def _ranker(request: Request) -> Ranker:
-    found: Ranker = request.state.ranker
-    return found
-
-
-def _metrics(request: Request) -> Metrics:
-    found: Metrics = request.state.metrics
-    return found
-
-
-def _redis_is_embedded(request: Request) -> bool:
-    return bool(request.state.redis_is_embedded)
-
-
-Histories = Annotated[HistoryStore, Depends(_histories)]
-TheRanker = Annotated[Ranker, Depends(_ranker)]
-TheMetrics = Annotated[Metrics, Depends(_metrics)]
-RedisIsEmbedded = Annotated[bool, Depends(_redis_is_embedded)]
+Histories = Annotated[HistoryStore, _opened("histories")]
+TheModels = Annotated[Models, _opened("models")]
+TheMetrics = Annotated[Metrics, _opened("metrics")]
+TheItems = Annotated[ItemStateStore, _opened("items")]
+TheIntake = Annotated[Intake, _opened("intake")]
+TheRedis = Annotated[Client, _opened("redis")]
+RedisIsEmbedded = Annotated[bool, _opened("redis_is_embedded")]
+IsDraining = Annotated[Callable[[], bool], _opened("is_draining")]

@@ -1,4 +1,4 @@
-"""The door: one plain ASGI callable in front of FastAPI. It answers POST /recommend itself and sends the rest on.
+"""The door: one plain ASGI callable in front of FastAPI. It answers the hot routes itself and sends the rest on.
 
 FastAPI's routing, dependencies and pydantic cost about 180 microseconds a request, as much as the model; a middleware
 by function costs 30 % of the throughput. So neither stands before the hot route. What holds for every request is here:
@@ -7,10 +7,12 @@ the request id, the limit on bodies, and that every error is a problem document.
 
 import asyncio
 import logging
+import math
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import astuple
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import pydantic
@@ -20,17 +22,20 @@ from service.errors import (
     BodyTooSlow,
     FieldError,
     InvalidRequest,
-    QueueFull,
     ServiceError,
     UnsupportedMediaType,
 )
+from service.events.intake import Intake
+from service.access.keys import Role
 from service.http.answers import encode_answer
-from service.http.problems import MEDIA_TYPE, encode_bug, encode_error, field_errors
-from service.http.schemas import RecommendBody
+from service.http.gate import Gate
+from service.http.problems import MEDIA_TYPE, encode_bug, encode_error, encode_problem, field_errors, headers_of
+from service.http.schemas import RecommendBatchBody, RecommendBody
 from service.identifiers import new_uuid7
 from service.logs import request_id as logged_request_id
 from service.metrics import Metrics
-from service.recommend import Recommender, RecommendRequest
+from service.models.models import Models
+from service.recommend import Recommendation, Recommender, RecommendRequest
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -38,19 +43,42 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
+State = dict[str, Any]
+Answer = tuple[int, bytes, Headers]  # status, body, more headers
+# What the lifespan opened, the body, and on the clock of time.monotonic: when the request began, its deadline.
+Handler = Callable[[State, bytes, float, float], Awaitable[Answer]]
+Body = TypeVar("Body")
 
 log = logging.getLogger(__name__)
 
-HOT_PATH = "/recommend"
 BODY_TIMEOUT_S = 5.0
 # A client that is refused while it still sends sees a broken connection, not the 413: so read on, within reason.
 DRAIN_BYTES = 16 * 2**20
 DRAIN_TIMEOUT_S = 2.0
+# Most answers are ready sooner; watching whether the client is still there costs a task.
+WATCH_AFTER_S = 0.005
+ROLES: dict[str, Role] = {"/recommend": "read", "/recommend/batch": "read", "/events": "write"}
+MAX_BATCH = 256
+MAX_EVENTS = 1000
 
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _PROBLEM: Headers = ((b"content-type", MEDIA_TYPE.encode()),)
+_CLOSE = (b"connection", b"close")
+_SERVER_TIMING = b"history;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, rest;dur=%.3f"
+TIMEOUT_HEADER = b"x-request-timeout-ms"
 _REQUEST_ID = re.compile(rb"[\x20-\x7e]{1,128}")
-_decode = msgspec.json.Decoder(RecommendRequest).decode
+
+
+class RecommendBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of /recommend/batch."""
+
+    requests: Annotated[list[RecommendRequest], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class EventBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of /events; what is in each event is looked at one by one, so that one bad event does not refuse all."""
+
+    events: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_EVENTS)]
 
 
 class ClientLeft(Exception):  # noqa: N818 (no error of the service: there is nobody to answer)
@@ -58,13 +86,20 @@ class ClientLeft(Exception):  # noqa: N818 (no error of the service: there is no
 
 
 class Door:
-    """The whole service as one ASGI application."""
+    """The whole service as one ASGI application.
 
-    def __init__(self, api: App, metrics: Metrics, body_limit_bytes: int, request_timeout_s: float) -> None:
-        self.api = api
+    draining: the process is about to end; answers ask clients to come back on another connection.
+    """
+
+    draining = False
+
+    def __init__(self, api: App, gate: Gate, metrics: Metrics, body_limit_bytes: int, request_timeout_s: float) -> None:
+        self.api, self._gate = api, gate
         self._metrics = metrics
         self._body_limit_bytes = body_limit_bytes
         self._request_timeout_s = request_timeout_s
+        handlers = (self._recommend, self._recommend_all, self._take_events)
+        self._hot: dict[str, Handler] = dict(zip(ROLES, handlers, strict=True))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the lifespan."""
@@ -73,29 +108,66 @@ class Door:
             return
         scope["request_id"] = _request_id(scope)
         logged_request_id.set(scope["request_id"])
-        if scope["path"] == HOT_PATH and scope["method"] == "POST":
-            await self._recommend(scope, receive, send)
+        handler = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
+        if handler is not None:
+            await self._answer(handler, scope, receive, send)
         else:
             await self._pass_on(scope, receive, send)
 
-    async def _recommend(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+        """One hot request: the body, the handler, its answer or a problem document."""
+        start = time.monotonic()
         try:
-            request = decode_request(await self._read_json(scope, receive))
-            start = time.monotonic()
-            recommender: Recommender = scope["state"]["recommender"]
-            answer = await recommender.recommend(request, deadline=start + self._request_timeout_s)
-            body = encode_answer(answer)
+            deadline = start + min(self._request_timeout_s, _timeout_s(scope))
+            self._gate.check(scope, ROLES[scope["path"]])
+            body = await self._read_json(scope, receive)
+            with ClientWatch(receive):
+                status, answer, headers = await handler(scope["state"], body, start, deadline)
         except ClientLeft:
-            return
+            self._metrics.abandoned()
         except ServiceError as error:
             await self._refuse(scope, send, error)
         except Exception:  # our bug, not a condition: 500 with the request id, and the traceback in the log
             log.exception("bug")
             await self._respond(scope, send, 500, encode_bug(scope["request_id"]), _PROBLEM)
         else:
-            total_s = time.monotonic() - start
-            self._metrics.answered(answer.source, answer.catalog.model_version, total_s, total_s - answer.waited_s)
-            await self._respond(scope, send, 200, body, _JSON)
+            await self._respond(scope, send, status, answer, (*_JSON, *headers))
+
+    async def _recommend(self, state: State, body: bytes, start: float, deadline: float) -> Answer:
+        recommender: Recommender = state["recommender"]
+        answer = await recommender.recommend(decode_request(body), deadline)
+        encoded = encode_answer(answer)
+        return 200, encoded, self._timed([answer], start)
+
+    async def _recommend_all(self, state: State, body: bytes, start: float, deadline: float) -> Answer:
+        recommender: Recommender = state["recommender"]
+        requests = decode_batch(body).requests
+        answers = await recommender.recommend_all(requests, deadline)
+        encoded = b'{"results":[%b]}' % b",".join(map(encode_answer, answers))
+        return 200, encoded, self._timed(answers, start)
+
+    def _timed(self, answers: Sequence[Recommendation], start: float) -> Headers:
+        """Server-Timing of one call; of several answers, the slowest of each stage."""
+        total_s = time.monotonic() - start
+        for answer in answers:
+            spent = answer.timing
+            waited_s = spent.history_s + spent.queue_s + spent.inference_s
+            self._metrics.answered(answer.source, answer.catalog.model_version, total_s, max(0.0, total_s - waited_s))
+        stages = [max(stage) for stage in zip(*(astuple(answer.timing) for answer in answers), strict=True)]
+        stages.append(max(0.0, total_s - sum(stages)))
+        return ((b"server-timing", _SERVER_TIMING % tuple(1000 * seconds for seconds in stages)),)
+
+    async def _take_events(self, state: State, body: bytes, _start: float, _deadline: float) -> Answer:
+        models: Models = state["models"]
+        intake: Intake = state["intake"]
+        taken = await intake.take(decode_events(body).events, models.serving.catalog.domain_number)
+        for outcome, count in (
+            ("accepted", taken.accepted),
+            ("duplicate", taken.duplicates),
+            ("rejected", len(taken.rejected)),
+        ):
+            self._metrics.events(outcome, count)
+        return 202, msgspec.json.encode(taken), ()
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -105,10 +177,15 @@ class Door:
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message["headers"], (b"x-request-id", scope["request_id"].encode())]
+                if self.draining:
+                    message["headers"].append(_CLOSE)
                 self._metrics.response(_route(scope), message["status"])
             await send(message)
 
         try:
+            if self._gate.hides(scope):
+                await self._respond(scope, send, 404, encode_problem(404, "Not Found", scope["request_id"]), _PROBLEM)
+                return
             if _content_length(scope) > self._body_limit_bytes:
                 await _drain(receive)
                 raise BodyTooLarge(self._body_limit_bytes)
@@ -140,14 +217,46 @@ class Door:
 
     async def _refuse(self, scope: Scope, send: Send, error: ServiceError) -> None:
         status, body = encode_error(error, scope["request_id"])
-        retry = ((b"retry-after", b"%d" % error.retry_after_s),) if isinstance(error, QueueFull) else ()
-        await self._respond(scope, send, status, body, (*_PROBLEM, *retry))
+        await self._respond(scope, send, status, body, (*_PROBLEM, *headers_of(error)))
 
     async def _respond(self, scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
         self._metrics.response(_route(scope), status)
-        own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", scope["request_id"].encode()))
+        own = [(b"content-length", b"%d" % len(body)), (b"x-request-id", scope["request_id"].encode())]
+        if self.draining:
+            own.append(_CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
         await send({"type": "http.response.body", "body": body})
+
+
+class ClientWatch:
+    """Ends the work of a request whose client has left, by ClientLeft, so that nothing is computed for nobody."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self._has_left = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._has_left and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise ClientLeft
+
+    def _begin(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._has_left = True
+        self._task.cancel()
 
 
 def decode_request(body: bytes) -> RecommendRequest:
@@ -156,15 +265,51 @@ def decode_request(body: bytes) -> RecommendRequest:
     Raises:
         InvalidRequest: names every wrong field.
     """
+    return _decode(body, _decode_request, RecommendBody)
+
+
+def decode_batch(body: bytes) -> RecommendBatch:
+    """The body of /recommend/batch; raises as `decode_request`."""
+    return _decode(body, _decode_batch, RecommendBatchBody)
+
+
+def decode_events(body: bytes) -> EventBatch:
+    """The body of /events; raises as `decode_request`, but says nothing of what is in an event."""
     try:
-        return _decode(body)
+        return _decode_events(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise InvalidRequest([FieldError("", str(error))]) from None
+
+
+_decode_request = msgspec.json.Decoder(RecommendRequest).decode
+_decode_batch = msgspec.json.Decoder(RecommendBatch).decode
+_decode_events = msgspec.json.Decoder(EventBatch).decode
+
+
+def _decode(body: bytes, decode: Callable[[bytes], Body], shown: type[pydantic.BaseModel]) -> Body:
+    try:
+        return decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         # The slow way, which finds all errors and their places, is only for who made one.
         try:
-            RecommendBody.model_validate_json(body)
+            shown.model_validate_json(body)
         except pydantic.ValidationError as refused:
             raise InvalidRequest(field_errors(refused.errors(include_url=False, include_input=False))) from None
         raise InvalidRequest([FieldError("", str(error))]) from None
+
+
+def _timeout_s(scope: Scope) -> float:
+    """What the caller gives it, in seconds.
+
+    Raises:
+        InvalidRequest: not a number of milliseconds.
+    """
+    given = _header(scope, TIMEOUT_HEADER)
+    if given is None:
+        return math.inf
+    if not given.isdigit() or not int(given[:9]):
+        raise InvalidRequest([FieldError("X-Request-Timeout-Ms", "not a whole number of milliseconds above 0")])
+    return int(given[:9]) / 1000
 
 
 def _request_id(scope: Scope) -> str:
@@ -221,4 +366,4 @@ async def _drain(receive: Receive) -> None:
 
 def _route(scope: Scope) -> str:
     """The route's pattern as a metric label; whatever else is asked for is one label, or the labels would have no end."""
-    return HOT_PATH if scope["path"] == HOT_PATH else getattr(scope.get("route"), "path", "other")
+    return scope["path"] if scope["path"] in ROLES else getattr(scope.get("route"), "path", "other")

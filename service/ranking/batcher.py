@@ -28,11 +28,20 @@ class BatchTimes:
     run_s: float
 
 
+@dataclass(frozen=True)
+class Ran(Generic[Answer]):
+    """An answer and what it took. Seconds in the queue and in the run of its batch."""
+
+    answer: Answer
+    queued_s: float
+    run_s: float
+
+
 @dataclass(eq=False)
 class _Job(Generic[Item, Answer]):
     item: Item
     deadline: float  # on the clock of time.monotonic
-    answer: "asyncio.Future[Answer]"
+    answer: "asyncio.Future[Ran[Answer]]"
     queued_at: float = field(default_factory=time.monotonic)
 
 
@@ -71,7 +80,7 @@ class MicroBatcher(Generic[Item, Answer]):
         """Requests that wait."""
         return len(self._queue)
 
-    async def submit(self, item: Item, deadline: float) -> Answer:
+    async def submit(self, item: Item, deadline: float) -> Ran[Answer]:
         """What `run` makes of this item.
 
         Args:
@@ -116,18 +125,19 @@ class MicroBatcher(Generic[Item, Answer]):
             outcomes = self._run([job.item for job in jobs])
         except Exception as error:  # noqa: BLE001 (goes to the callers; the thread must live on)
             outcomes = [error] * len(jobs)
-        self._observe(
-            BatchTimes(len(jobs), len(self), tuple(start - job.queued_at for job in jobs), time.monotonic() - start)
-        )
+        times = BatchTimes(len(jobs), len(self), tuple(start - job.queued_at for job in jobs), time.monotonic() - start)
+        self._observe(times)
         # One wake-up of the event loop per batch, not per request.
-        self._loop.call_soon_threadsafe(_settle, [job.answer for job in jobs], outcomes)
+        self._loop.call_soon_threadsafe(_settle, [job.answer for job in jobs], outcomes, times)
 
 
-def _settle(answers: Sequence["asyncio.Future[Answer]"], outcomes: Sequence[Answer | Exception]) -> None:
-    for answer, outcome in zip(answers, outcomes, strict=True):
+def _settle(
+    answers: Sequence["asyncio.Future[Ran[Answer]]"], outcomes: Sequence[Answer | Exception], times: BatchTimes
+) -> None:
+    for answer, outcome, queued_s in zip(answers, outcomes, times.queued_s, strict=True):
         if answer.done():
             continue
         if isinstance(outcome, Exception):
             answer.set_exception(outcome)
         else:
-            answer.set_result(outcome)
+            answer.set_result(Ran(outcome, queued_s, times.run_s))

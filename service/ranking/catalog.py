@@ -31,6 +31,7 @@ class Catalog:
     item_ids: list[str]  # [1 + items]
     head: list[bytes]  # [1 + items], JSON of an item up to its score
     tail: list[bytes]  # [1 + items], JSON of an item after its rank
+    titles: dict[int, str]  # by item index, where there is one
     domain_number: dict[str, int]
     _index_of: tuple[dict[str, int], ...]  # per domain: item_id -> item index
     _sorted_hashes: NDArray[np.uint64]  # [items]
@@ -90,6 +91,7 @@ def read_catalog(bundle: Bundle) -> Catalog:
         for first, after in zip(starts.tolist(), starts.tolist()[1:], strict=False)
     )
     order, hashes = _sort_hashes(bundle, domains, ids)
+    titles = _titles(frame)
     return Catalog(
         model_version=manifest.model_version,
         domains=manifest.domains,
@@ -99,7 +101,8 @@ def read_catalog(bundle: Bundle) -> Catalog:
         popularity=np.concatenate([[0], frame["popularity"].cast(pl.Float32).to_numpy()]).astype(np.float32),
         item_ids=["", *ids],
         head=[b"", *(b'{"item_id":%b,"score":' % orjson.dumps(item_id) for item_id in ids)],
-        tail=[b"", *_tails(frame)],
+        tail=[b"", *_tails(titles, len(frame))],
+        titles=titles,
         domain_number={name: number for number, name in enumerate(manifest.domains)},
         _index_of=index_of,
         _sorted_hashes=hashes,
@@ -120,11 +123,15 @@ def _sort_hashes(
     return (order + 1).astype(np.int32), hashes[order]
 
 
-def _tails(frame: pl.DataFrame) -> list[bytes]:
+def _titles(frame: pl.DataFrame) -> dict[int, str]:
     if "title" not in frame.columns:
-        return [b"}"] * len(frame)
-    titles = frame["title"].cast(pl.String)
-    return [b"}" if title is None else b',"title":%b}' % orjson.dumps(title) for title in titles]
+        return {}
+    titles = frame["title"].cast(pl.String).to_list()
+    return {index: title for index, title in enumerate(titles, start=1) if title is not None}
+
+
+def _tails(titles: dict[int, str], items: int) -> list[bytes]:
+    return [b',"title":%b}' % orjson.dumps(titles[index]) if index in titles else b"}" for index in range(1, items + 1)]
 
 
 def _group_by_category(frame: pl.DataFrame) -> dict[str, NDArray[np.int32]] | None:

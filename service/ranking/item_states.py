@@ -96,10 +96,14 @@ class CatalogStates:
     """The states of one catalogue's items.
 
     unavailable: item indices, rising.
+    unavailable_elsewhere: per domain, ids of items that the catalogue does not have.
+    has_categories: whether any item has categories here.
     """
 
     version: int
     unavailable: NDArray[np.int32]
+    unavailable_elsewhere: Mapping[str, Sequence[str]]
+    has_categories: bool
     _moved: NDArray[np.int32]  # whose categories are set
     _by_category: Mapping[str, NDArray[np.int32]]  # of those
 
@@ -115,13 +119,16 @@ class CatalogStates:
 
 
 def states_in(states: ItemStates, catalog: Catalog) -> CatalogStates:
-    """What the states say of a catalogue's items; others are left out."""
-    known = {
-        catalog.item_index(domain, item_id): state
-        for (domain, item_id), state in states.by_item.items()
-        if domain in catalog.domain_number
-    }
-    known.pop(0, None)
+    """What the states say of the items of a catalogue's domains."""
+    known: dict[int, ItemState] = {}
+    elsewhere: dict[str, list[str]] = {}
+    for (domain, item_id), state in states.by_item.items():
+        if domain not in catalog.domain_number:
+            continue
+        if index := catalog.item_index(domain, item_id):
+            known[index] = state
+        elif not state.available:
+            elsewhere.setdefault(domain, []).append(item_id)
     by_category: dict[str, list[int]] = {}
     for index, state in known.items():
         for name in state.categories or ():
@@ -129,6 +136,8 @@ def states_in(states: ItemStates, catalog: Catalog) -> CatalogStates:
     return CatalogStates(
         version=states.version,
         unavailable=_rising(index for index, state in known.items() if not state.available),
+        unavailable_elsewhere=elsewhere,
+        has_categories=bool(by_category),
         _moved=_rising(index for index, state in known.items() if state.categories is not None),
         _by_category={name: _rising(indices) for name, indices in by_category.items()},
     )

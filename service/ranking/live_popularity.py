@@ -8,10 +8,10 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from formats.bundle import Bundle
+from formats.bundle import Bundle, recent_column
 from service.ranking.catalog import Catalog
 from service.ranking.popularity_store import CHANGE_SIZE, Change, Loaded, PopularityStore
 from service.ranking.popularity_view import PopularityView, Viewer
@@ -55,7 +55,7 @@ class LivePopularity:
             if fresh := [days for days in wanted if days not in self._half_lives]:
                 self._half_lives += fresh
                 self._loaded.clear()
-            self._models[catalog.model_version] = await asyncio.to_thread(self._first_view, catalog, wanted, seeds)
+            self._models[catalog.model_version] = await asyncio.to_thread(self._first_view, bundle, catalog, seeds)
             self._seeds.update(seeds)
             self._is_stale = True
 
@@ -114,8 +114,12 @@ class LivePopularity:
                 self._number += 1
                 self._sending[domain] = (self._number, change)
 
-    def _first_view(self, catalog: Catalog, half_lives_days: Sequence[float], seeds: Mapping[str, Seed]) -> _Model:
-        viewer = Viewer(catalog, [self._half_lives.index(days) for days in half_lives_days], ranked_row=0)
+    def _first_view(self, bundle: Bundle, catalog: Catalog, seeds: Mapping[str, Seed]) -> _Model:
+        half_lives_days, mixture = bundle.manifest.recent_half_lives_days, bundle.manifest.mixture or {}
+        names = [recent_column(days) for days in half_lives_days]
+        weights = {domain: [given.get(name, 0.0) for name in names] for domain, given in mixture.items()}
+        rows = [self._half_lives.index(days) for days in half_lives_days]
+        viewer = Viewer(catalog, rows, ranked_row=0, weights=weights)
         today = self._today()
         return _Model(
             viewer, viewer.view({name: one.counts_on(today, self._half_lives) for name, one in seeds.items()})

@@ -1,28 +1,37 @@
-"""The fallback: the most popular items of each domain, under the same filters as the model's answer."""
+"""What live popularity answers: the fallback list, and items that are newer than the model, among the model's own."""
+
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.ranking.catalog import Catalog
+from service.ranking.popularity_view import PopularityView, RankedDomain
 from service.ranking.query import DomainList, Query
 
 
-def most_popular(catalog: Catalog, query: Query) -> list[DomainList]:
-    """The k most popular items that `query` allows, per domain of the catalogue. The score is the popularity."""
+def most_popular(view: PopularityView, query: Query) -> list[DomainList]:
+    """The k most popular items that `query` allows, per domain of the catalogue. The score is the decayed count."""
     lists = []
-    for number, restricted in enumerate(query.restricted):
-        first, after = catalog.starts[number], catalog.starts[number + 1]
-        candidates = _inside(query.include, first, after) if restricted else _head(query, first, after)
-        # Within a domain, indices are in order of popularity.
-        allowed = candidates[~np.isin(candidates, query.exclude)][: query.k]
-        lists.append(DomainList(allowed.tolist(), catalog.popularity[allowed]))
+    for number, ranked in enumerate(view.domains):
+        exclude = np.concatenate([query.exclude, *query.exclude_new[number : number + 1]])
+        if query.restricted[number]:
+            items, counts = ranked.best_among(query.include, query.k, exclude)
+        else:
+            items, counts = ranked.best(query.k, exclude)
+        lists.append(DomainList(items.tolist(), counts, ranked.new_ids))
     return lists
 
 
-def _inside(items: NDArray[np.int32], first: int, after: int) -> NDArray[np.int32]:
-    return np.unique(items[(items >= first) & (items < after)])
+def with_new_items(lists: Sequence[DomainList], view: PopularityView, query: Query) -> list[DomainList]:
+    """A model's lists with the items that came after it, where its mixture's counts of recent events rank them."""
+    return [
+        _entered(one, ranked, query, number) if len(ranked.entering) and not query.restricted[number] else one
+        for number, (one, ranked) in enumerate(zip(lists, view.domains, strict=True))
+    ]
 
 
-def _head(query: Query, first: int, after: int) -> NDArray[np.int32]:
-    # Enough that k are left whatever is excluded; the whole domain may be long.
-    return np.arange(first, min(after, first + query.k + len(query.exclude)), dtype=np.int32)
+def _entered(one: DomainList, ranked: RankedDomain, query: Query, number: int) -> DomainList:
+    allowed = ~np.isin(ranked.entering, query.exclude_new[number])
+    items = np.concatenate([np.array(one.item_index, dtype=np.int32), ranked.entering[allowed]])
+    scores = np.concatenate([one.scores, ranked.entering_shares[allowed]])
+    order = np.argsort(-scores, kind="stable")[: query.k]
+    return DomainList(items[order].tolist(), scores[order], ranked.new_ids)

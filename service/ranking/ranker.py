@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from formats.bundle import Bundle
 from formats.history import encode_histories
 from service.errors import ModelFailed, ServiceError
-from service.ranking.batcher import BatchTimes, MicroBatcher
+from service.ranking.batcher import BatchTimes, MicroBatcher, Ran
 from service.ranking.catalog import Catalog, read_catalog
 from service.ranking.query import DomainList, Query
 from service.ranking.session import Batch, OnnxSession, open_session
@@ -21,6 +21,15 @@ Ranked = list[DomainList]
 
 
 @dataclass(frozen=True)
+class LoadedBundle:
+    """A bundle in memory that answers as it did at export. One thread at a time may rank with it."""
+
+    bundle: Bundle
+    catalog: Catalog
+    session: OnnxSession
+
+
+@dataclass(frozen=True)
 class Ranker:
     """Ranks with the model; all of a request is ranked by one bundle."""
 
@@ -28,7 +37,7 @@ class Ranker:
     onnx_session: OnnxSession
     _batcher: MicroBatcher[Query, Ranked]
 
-    async def rank(self, query: Query, deadline: float) -> Ranked:
+    async def rank(self, query: Query, deadline: float) -> Ran[Ranked]:
         """The best items of every domain of the catalogue.
 
         Args:
@@ -47,9 +56,16 @@ class Ranker:
             raise ModelFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
-def rank_batch(catalog: Catalog, session: OnnxSession, queries: Sequence[Query]) -> list[Ranked]:
+def rank_batch(
+    catalog: Catalog, session: OnnxSession, recent: NDArray[np.float32], queries: Sequence[Query]
+) -> list[Ranked]:
     """Rank many queries in one run of the graph, with the largest k of them; each answer is cut to its own.
 
+    Args:
+        catalog: the graph's.
+        session: the graph.
+        recent: how often each item was chosen lately, [half-lives, items + 2]; no rows if the graph reads none.
+        queries: at least one.
     Raises:
         ModelFailed: a score is not a number.
     """
@@ -59,6 +75,7 @@ def rank_batch(catalog: Catalog, session: OnnxSession, queries: Sequence[Query])
         restricted=np.array([query.restricted for query in queries], dtype=np.bool_),
         include=_pad([query.include for query in queries]),
         k=max(query.k for query in queries),
+        recent=recent,
     )
     scores, item_index = session.run(batch)
     if np.isnan(scores).any():
@@ -82,21 +99,39 @@ def _pad(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     return padded
 
 
-@asynccontextmanager
-async def open_ranker(
-    bundle: Bundle, settings: Settings, observe: Callable[[BatchTimes], None]
-) -> AsyncIterator[Ranker]:
-    """Load a bundle, check that it answers as it was exported, and rank until the block ends.
+def load_bundle(bundle: Bundle, settings: Settings) -> LoadedBundle:
+    """Load a bundle and check that it answers as it was exported. Takes seconds for a large one.
 
     Raises:
         WorkFailed: the provider is not what was asked for, or the answers are not those recorded in the bundle.
     """
     catalog = read_catalog(bundle)
     session = open_session(bundle, settings.providers, settings.threads)
+    # Answers were recorded with the counts of the export, whatever is popular now.
+    recent = bundle.recent()
+    check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, recent, queries))
+    return LoadedBundle(bundle, catalog, session)
+
+
+@asynccontextmanager
+async def open_ranker(
+    loaded: LoadedBundle,
+    settings: Settings,
+    recent: Callable[[], NDArray[np.float32]],
+    observe: Callable[[BatchTimes], None],
+) -> AsyncIterator[Ranker]:
+    """Rank until the block ends.
+
+    Args:
+        loaded: the model.
+        settings: how batches are made.
+        recent: the newest counts of recent events, asked for at each batch.
+        observe: is told of each batch.
+    """
+    catalog, session = loaded.catalog, loaded.session
 
     def run(queries: Sequence[Query]) -> list[Ranked]:
-        return rank_batch(catalog, session, queries)
+        return rank_batch(catalog, session, recent(), queries)
 
-    check_warmup(bundle, catalog, run)
     async with MicroBatcher(run, settings.max_batch, settings.max_wait_ms / 1000, settings.queue_limit, observe) as one:
         yield Ranker(catalog, session, one)

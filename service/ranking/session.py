@@ -27,6 +27,7 @@ class Batch:
     restricted: NDArray[np.bool_]  # [batch, domains]
     include: NDArray[np.int32]  # [batch, included]
     k: int
+    recent: NDArray[np.float32]  # [half-lives, items + 2]; no rows if the graph reads none
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,10 @@ class OnnxSession:
 
     asked: the setting.
     got: what runs the graph.
-    recent: how often each item was chosen lately, as the bundle says, [half-lives, items + 2]; no rows if it reads none.
     """
 
     asked: Providers
     got: str
-    recent: NDArray[np.float32]
     _session: Any
 
     def run(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -52,8 +51,8 @@ class OnnxSession:
             "include": batch.include,
             "k": np.array(batch.k, dtype=np.int64),
         }
-        if len(self.recent):
-            feed["recent"] = self.recent
+        if len(batch.recent):
+            feed["recent"] = batch.recent
         scores, item_index = self._session.run(OUTPUTS, feed)
         return scores, item_index
 
@@ -89,7 +88,7 @@ def open_session(bundle: Bundle, asked: Providers, threads: int) -> OnnxSession:
     got = session.get_providers()[0]
     if asked != "auto" and got != wanted[0]:
         raise WorkFailed(f"SYNCREC_PROVIDERS={asked}: {wanted[0]} does not work here, ONNX Runtime took {got}")
-    return OnnxSession(asked, got, bundle.recent(), session)
+    return OnnxSession(asked, got, session)
 
 
 def _providers(asked: Providers, available: list[str]) -> list[str]:

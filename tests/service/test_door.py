@@ -14,7 +14,7 @@ from service.recommend import Recommender
 from service.settings import Settings
 from tests.service.running import serve, wait_for
 
-MAX_BODY = 262_144
+MAX_BODY = Settings().body_limit_bytes
 
 
 def assert_problem(response, status):
@@ -80,7 +80,7 @@ def test_a_body_over_the_limit_is_refused_on_every_route(service, path):
 def test_a_body_without_a_length_is_counted_as_it_arrives(service):
     def chunks():
         for _ in range(40):
-            yield b" " * 10_000
+            yield b" " * (MAX_BODY // 30)
 
     assert_problem(post(service, chunks()), 413)
 
@@ -209,7 +209,8 @@ def count_answers(service):
     assert service.metric("syncrec_recommendations_total", source="degraded", **model) == 0
     assert service.metric("syncrec_http_responses_total", route="/recommend", status="422") == 1
     assert service.metric("syncrec_http_responses_total", route="other", status="404") == 1
-    assert service.metric("syncrec_recommend_seconds_count") == 2
+    for source in ("model", "popularity"):
+        assert service.metric("syncrec_recommend_seconds_count", source=source, **model) == 1
     for stage, count in {"history": 2, "queue": 1, "inference": 1, "rest": 2}.items():
         assert service.metric("syncrec_stage_seconds_count", stage=stage) == count
     assert "someone" not in service.client.get("/metrics").text
@@ -218,15 +219,15 @@ def count_answers(service):
 def test_two_applications_count_apart(models, redis_url):
     with serve(models_dir=models, redis_url=redis_url) as one, serve(models_dir=models, redis_url=redis_url) as two:
         one.recommend(user_id="u")
-        assert one.metric("syncrec_recommend_seconds_count") == 1
-        assert two.metric("syncrec_recommend_seconds_count") == 0
+        assert one.metric("syncrec_recommend_seconds_count", source="popularity", model_version="small-1") == 1
+        assert two.metric("syncrec_recommend_seconds_count", source="popularity", model_version="small-1") == 0
 
 
 def test_openapi_describes_the_route_and_its_problems(service):
     schema = service.client.get("/openapi.json").json()
     operation = schema["paths"]["/recommend"]["post"]
     assert list(operation["responses"]["422"]["content"]) == ["application/problem+json"]
-    assert set(operation["responses"]) == {"200", "408", "413", "415", "422", "429", "500", "503"}
+    assert set(operation["responses"]) == {"200", "401", "403", "408", "413", "415", "422", "429", "500", "503"}
     assert list(schema["components"]["schemas"]["RecommendBody"]["properties"]) == [
         "user_id",
         "domains",

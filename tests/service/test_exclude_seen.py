@@ -18,6 +18,7 @@ from service.ranking.ranker import rank_batch
 from service.ranking.session import open_session
 from service.users import all_seen
 from tests.service.small_bundle import DOMAINS, all_items
+from tests.service.views import NO_COUNTS, view_of
 
 NOW = 1_700_000_000
 
@@ -56,7 +57,7 @@ one_event = st.tuples(st.sampled_from([*all_items(), ("Toys", "gone")]), st.inte
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(one_event, min_size=1, max_size=30), min_size=1, max_size=6), st.integers(1, 9), st.booleans())
 def test_no_item_that_a_user_ever_had_is_answered_and_every_other_is(
-    redis_url, catalog, session, calls, limit, keep_repeats
+    redis_url, bundle, catalog, session, calls, limit, keep_repeats
 ):
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
@@ -64,7 +65,7 @@ def test_no_item_that_a_user_ever_had_is_answered_and_every_other_is(
     newest = catalog.by_hash(history.events["item_hash"])
     query = Query(newest, all_seen(history, catalog), (False,) * len(DOMAINS), NO_ITEMS, 100)
     ever = {item for call in calls for item, _ in call}
-    for lists in (rank_batch(catalog, session, [query])[0], most_popular(catalog, query)):
+    for lists in (rank_batch(catalog, session, NO_COUNTS, [query])[0], most_popular(view_of(bundle, catalog), query)):
         answered = {
             (domain, catalog.item_ids[index])
             for domain, answer in zip(catalog.domains, lists, strict=True)

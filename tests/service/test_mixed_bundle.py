@@ -69,16 +69,10 @@ def test_without_a_known_event_popularity_answers(running):
     assert running.recommend(user_id="nobody").json()["source"] == "popularity"
 
 
-def test_the_session_reads_the_counts_of_the_bundle(tiny_mixed_bundle, tiny_bundle):
-    session = open_session(tiny_mixed_bundle, "cpu", 1)
-    np.testing.assert_array_equal(session.recent, tiny_mixed_bundle.recent())
-    assert session.recent.any()
-    assert len(open_session(tiny_bundle, "cpu", 1).recent) == 0
-
-
-def checked(bundle):
+def checked(bundle, recent=None):
     catalog, session = read_catalog(bundle), open_session(bundle, "cpu", 1)
-    check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, queries))
+    counts = bundle.recent() if recent is None else recent
+    check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, counts, queries))
 
 
 def rewritten(bundle, tmp_path, edit):
@@ -111,11 +105,8 @@ def test_recorded_shares_come_out_again_and_others_are_refused(tiny_mixed_bundle
 
 
 def test_other_counts_than_the_recorded_ones_are_noticed(tiny_mixed_bundle):
-    bundle = tiny_mixed_bundle
-    catalog, session = read_catalog(bundle), open_session(bundle, "cpu", 1)
-    session.recent[:] = session.recent[::-1].copy()
     with pytest.raises(WorkFailed, match=r"warmup\.jsonl"):
-        check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, queries))
+        checked(tiny_mixed_bundle, tiny_mixed_bundle.recent()[::-1].copy())
 
 
 def test_differences_of_shares_are_measured_by_the_first_place():

@@ -42,6 +42,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         queue_limit=5, request_timeout_ms=6, redis_timeout_ms=7, redis_connections=8, history_limit=9, history_days=10,
         body_limit_bytes=1100, api_keys="k", admin_keys="a", allow_without_keys=True, rate_limit_per_s=0.5, rate_burst=11,
         admin_host="h", admin_port=12, docs=False, metrics=False, cors_origins=("https://a", "http://b:1"),
+        write_timeout_ms=15, keep_repeats=True, popularity_half_life_days=16,
         drain_notice_ms=13, drain_timeout_ms=14, log_level="error",
     )  # fmt: skip
     assert all(getattr(other, name) != getattr(Settings(), name) for name in Settings.model_fields)

@@ -76,4 +76,4 @@ _viewers = {}
 
 def viewer_of(catalog):
     """One for all examples: it starts anew for other counts."""
-    return _viewers.setdefault(id(catalog), Viewer(catalog, [], ranked_row=0))
+    return _viewers.setdefault(id(catalog), Viewer(catalog, [], ranked_row=0, weights={}))

@@ -15,6 +15,10 @@ def in_seconds(seconds):
     return time.monotonic() + seconds
 
 
+async def answer(batcher, item, deadline):
+    return (await batcher.submit(item, deadline)).answer
+
+
 class Gate:
     """Doubles numbers; the first run waits until it is let through."""
 
@@ -36,9 +40,9 @@ class Gate:
 async def test_what_waits_is_taken_together_as_soon_as_the_thread_is_free():
     gate = Gate()
     async with MicroBatcher(gate.run, max_batch=8, max_wait_s=0, queue_limit=100) as batcher:
-        first = asyncio.create_task(batcher.submit(1, in_seconds(10)))
+        first = asyncio.create_task(answer(batcher, 1, in_seconds(10)))
         await gate.wait_until_started()
-        others = [asyncio.create_task(batcher.submit(n, in_seconds(10))) for n in range(2, 12)]
+        others = [asyncio.create_task(answer(batcher, n, in_seconds(10))) for n in range(2, 12)]
         await asyncio.sleep(0.01)
         assert len(batcher) == 10
         gate.open.set()
@@ -51,12 +55,12 @@ async def test_what_waits_is_taken_together_as_soon_as_the_thread_is_free():
 async def test_a_full_queue_refuses_at_once():
     gate = Gate()
     async with MicroBatcher(gate.run, max_batch=1, max_wait_s=0, queue_limit=2) as batcher:
-        running = asyncio.create_task(batcher.submit(1, in_seconds(10)))
+        running = asyncio.create_task(answer(batcher, 1, in_seconds(10)))
         await gate.wait_until_started()
-        waiting = [asyncio.create_task(batcher.submit(n, in_seconds(10))) for n in (2, 3)]
+        waiting = [asyncio.create_task(answer(batcher, n, in_seconds(10))) for n in (2, 3)]
         await asyncio.sleep(0)
         with pytest.raises(QueueFull):
-            await batcher.submit(4, in_seconds(10))
+            await answer(batcher, 4, in_seconds(10))
         gate.open.set()
         assert await asyncio.gather(running, *waiting) == [2, 4, 6]
 
@@ -64,11 +68,11 @@ async def test_a_full_queue_refuses_at_once():
 async def test_who_has_left_or_is_late_is_not_computed():
     gate = Gate()
     async with MicroBatcher(gate.run, max_batch=8, max_wait_s=0, queue_limit=100) as batcher:
-        running = asyncio.create_task(batcher.submit(1, in_seconds(10)))
+        running = asyncio.create_task(answer(batcher, 1, in_seconds(10)))
         await gate.wait_until_started()
-        left = asyncio.create_task(batcher.submit(2, in_seconds(10)))
-        late = asyncio.create_task(batcher.submit(3, in_seconds(0.05)))
-        stays = asyncio.create_task(batcher.submit(4, in_seconds(10)))
+        left = asyncio.create_task(answer(batcher, 2, in_seconds(10)))
+        late = asyncio.create_task(answer(batcher, 3, in_seconds(0.05)))
+        stays = asyncio.create_task(answer(batcher, 4, in_seconds(10)))
         await asyncio.sleep(0)
         left.cancel()
         with pytest.raises(DeadlineExceeded):
@@ -83,16 +87,16 @@ async def test_a_deadline_during_the_run_is_kept():
     async with MicroBatcher(gate.run, max_batch=8, max_wait_s=0, queue_limit=100) as batcher:
         start = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            await batcher.submit(1, in_seconds(0.05))
+            await answer(batcher, 1, in_seconds(0.05))
         assert time.monotonic() - start < 5
         gate.open.set()
-        assert await batcher.submit(2, in_seconds(10)) == 4
+        assert await answer(batcher, 2, in_seconds(10)) == 4
 
 
 async def test_a_deadline_that_has_passed_is_told():
     async with MicroBatcher(list, max_batch=8, max_wait_s=0, queue_limit=100) as batcher:
         with pytest.raises(DeadlineExceeded):
-            await batcher.submit(1, in_seconds(-1))
+            await answer(batcher, 1, in_seconds(-1))
 
 
 async def test_a_failure_goes_to_its_batch_alone_and_the_thread_lives_on():
@@ -103,7 +107,7 @@ async def test_a_failure_goes_to_its_batch_alone_and_the_thread_lives_on():
 
     async with MicroBatcher(run, max_batch=1, max_wait_s=0, queue_limit=100) as batcher:
         results = await asyncio.gather(
-            *(batcher.submit(n, in_seconds(10)) for n in (12, 13, 14)), return_exceptions=True
+            *(answer(batcher, n, in_seconds(10)) for n in (12, 13, 14)), return_exceptions=True
         )
     assert [results[0], results[2]] == [12, 14]
     assert str(results[1]) == "thirteen"
@@ -117,14 +121,14 @@ async def test_with_a_wait_a_batch_fills_up():
         return list(items)
 
     async with MicroBatcher(run, max_batch=3, max_wait_s=5, queue_limit=100) as batcher:
-        await asyncio.gather(*(batcher.submit(n, in_seconds(10)) for n in range(3)))
+        await asyncio.gather(*(answer(batcher, n, in_seconds(10)) for n in range(3)))
     assert batches == [3]
 
 
 async def test_closing_answers_what_is_queued():
     gate = Gate()
     async with MicroBatcher(gate.run, max_batch=1, max_wait_s=0, queue_limit=100) as batcher:
-        asked = [asyncio.create_task(batcher.submit(n, in_seconds(10))) for n in range(5)]
+        asked = [asyncio.create_task(answer(batcher, n, in_seconds(10))) for n in range(5)]
         await gate.wait_until_started()
         gate.open.set()
     assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8]
@@ -142,7 +146,7 @@ async def test_answers_find_their_requests_whatever_is_cancelled():
         async def ask(n):
             await asyncio.sleep(chance.random() * 0.2)
             try:
-                return await batcher.submit(n, in_seconds(chance.choice([0.002, 10])))
+                return await answer(batcher, n, in_seconds(chance.choice([0.002, 10])))
             except DeadlineExceeded:
                 return None
 
@@ -158,6 +162,6 @@ async def test_answers_find_their_requests_whatever_is_cancelled():
 async def test_what_became_of_a_batch_is_told():
     seen = []
     async with MicroBatcher(list, max_batch=8, max_wait_s=0, queue_limit=100, observe=seen.append) as batcher:
-        await batcher.submit(1, in_seconds(10))
+        await answer(batcher, 1, in_seconds(10))
     assert [(times.size, times.left, len(times.queued_s)) for times in seen] == [(1, 0, 1)]
     assert seen[0].run_s >= 0

@@ -17,11 +17,12 @@ from service.ranking import catalog as catalog_module
 from service.ranking.catalog import NO_ITEMS, read_catalog
 from service.ranking.popularity import most_popular
 from service.ranking.query import Query
-from service.ranking.ranker import open_ranker, rank_batch
+from service.ranking.ranker import load_bundle, open_ranker, rank_batch
 from service.ranking.session import CPU, CUDA, open_session
 from service.ranking.warmup import check_warmup
 from service.settings import Settings
 from tests.service.small_bundle import DOMAINS, all_items, ids, make_bundle, reference_list
+from tests.service.views import NO_COUNTS, view_of
 
 NOWHERE = (False,) * len(DOMAINS)
 
@@ -90,9 +91,9 @@ def test_a_mixed_batch_answers_each_query_as_if_it_were_alone(catalog, session):
         query(0, 0, 7, k=10),
         query(2, k=5, exclude=array(3), restricted=(True, True, True), include=array(3, 4, 44)),
     ]
-    together = rank_batch(catalog, session, queries)
+    together = rank_batch(catalog, session, NO_COUNTS, queries)
     for one, ranked in zip(queries, together, strict=True):
-        (alone,) = rank_batch(catalog, session, [one])
+        (alone,) = rank_batch(catalog, session, NO_COUNTS, [one])
         for number, domain in enumerate(DOMAINS):
             inside = {
                 catalog.item_ids[i] for i in one.include if catalog.bounds(domain)[0] <= i < catalog.bounds(domain)[1]
@@ -113,7 +114,8 @@ def test_a_mixed_batch_answers_each_query_as_if_it_were_alone(catalog, session):
                 np.testing.assert_allclose(answer.scores, [score for _, score in wanted], rtol=1e-5, atol=1e-6)
 
 
-def test_popularity_obeys_the_same_filters_as_the_model(catalog, session):
+def test_popularity_obeys_the_same_filters_as_the_model(bundle, catalog, session):
+    view = view_of(bundle, catalog)
     chance = np.random.default_rng(1)
     for _ in range(50):
         one = query(
@@ -124,10 +126,10 @@ def test_popularity_obeys_the_same_filters_as_the_model(catalog, session):
             include=chance.integers(0, 71, size=chance.integers(0, 60)).astype(np.int32),
         )
         everything = Query(one.history, one.exclude, one.restricted, one.include, 100)
-        (ranked,) = rank_batch(catalog, session, [everything])
-        for model, popular in zip(ranked, most_popular(catalog, one), strict=True):
+        (ranked,) = rank_batch(catalog, session, NO_COUNTS, [everything])
+        for model, popular in zip(ranked, most_popular(view, one), strict=True):
             assert popular.item_index == sorted(model.item_index)[: one.k]
-            np.testing.assert_array_equal(popular.scores, catalog.popularity[popular.item_index])
+            np.testing.assert_allclose(popular.scores, catalog.popularity[popular.item_index], rtol=1e-6)
 
 
 class _Broken:
@@ -138,11 +140,12 @@ class _Broken:
 
 def test_scores_that_are_no_numbers_are_a_failure_of_the_model(catalog):
     with pytest.raises(ModelFailed):
-        rank_batch(catalog, _Broken(), [query(1)])
+        rank_batch(catalog, _Broken(), NO_COUNTS, [query(1)])
 
 
 async def test_what_onnx_runtime_raises_is_a_failure_of_the_model(bundle):
-    async with open_ranker(bundle, Settings(providers="cpu"), lambda _: None) as ranker:
+    settings = Settings(providers="cpu")
+    async with open_ranker(load_bundle(bundle, settings), settings, lambda: NO_COUNTS, lambda _: None) as ranker:
         with pytest.raises(ModelFailed):
             await ranker.rank(query(10_000), time.monotonic() + 10)
         assert await ranker.rank(query(1), time.monotonic() + 10)
@@ -172,7 +175,7 @@ def test_a_graph_that_is_none_is_told_in_one_line(tmp_path, bundle):
 
 
 def test_answers_as_recorded_are_accepted(bundle, catalog, session):
-    check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, queries))
+    check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, NO_COUNTS, queries))
 
 
 @pytest.mark.parametrize(("shift", "accepted"), [(1e-4, True), (0.01, False), (-0.01, False)])
@@ -180,17 +183,17 @@ def test_scores_that_differ_from_the_recorded_ones_are_refused(tmp_path, shift, 
     bundle = make_bundle(tmp_path, warmup_shift=shift)
     catalog, session = read_catalog(bundle), open_session(bundle, "cpu", 1)
     if accepted:
-        check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, queries))
+        check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, NO_COUNTS, queries))
     else:
         with pytest.raises(WorkFailed, match=r"warmup\.jsonl:1: .* Books: score"):
-            check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, queries))
+            check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, NO_COUNTS, queries))
 
 
 def changed(catalog, session, change):
     """The real answers, with one thing changed in the first domain of each."""
 
     def run(queries):
-        answers = rank_batch(catalog, session, queries)
+        answers = rank_batch(catalog, session, NO_COUNTS, queries)
         for answer in answers:
             answer[0] = change(answer[0])
         return answers

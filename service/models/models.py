@@ -1,0 +1,227 @@
+"""Models: which bundle serves, and how another takes its place."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from formats.bundle import MANIFEST, Bundle, Manifest, list_bundles, newest_bundle, read_bundle
+from formats.errors import WorkFailed
+from service.errors import BundleRefused, NothingToRollBack, StoreUnavailable, UnknownModel
+from service.metrics import Metrics
+from service.models.live import LiveModel, open_model
+from service.models.registry import Active, Registry
+from service.ranking.item_states import ItemStateStore
+from service.ranking.live_popularity import LivePopularity
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A bundle that was refused may be mended, or the memory for it be there again.
+RETRY_S = 30.0
+
+State = Literal["active", "previous", "available", "damaged"]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One bundle of the models folder.
+
+    manifest: None where it is damaged; `problem` says why. problem: also why a whole one was refused when it was tried here.
+    """
+
+    version: str
+    state: State
+    manifest: Manifest | None
+    problem: str | None
+
+
+class Models:
+    """The models of one process. Requests use what is served at their begin, to their end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        popularity: LivePopularity,
+        items: ItemStateStore,
+        metrics: Metrics,
+    ) -> None:
+        self._settings, self._registry, self._metrics = settings, registry, metrics
+        self._popularity, self._items = popularity, items
+        self._folder: Path = settings.models_dir
+        self._serving: LiveModel
+        self._record: Active | None = None
+        self._refused: dict[str, tuple[str, float]] = {}  # version -> why, and when
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
+
+    @property
+    def serving(self) -> LiveModel:
+        """The model that answers new requests."""
+        return self._serving
+
+    @contextmanager
+    def used(self) -> Iterator[LiveModel]:
+        """The model that serves now, kept open within the block."""
+        with self._serving.used() as model:
+            yield model
+
+    async def start(self) -> None:
+        """Load the active model; if none was activated, or Redis does not say, the newest.
+
+        Raises:
+            WorkFailed: there is no bundle, or the one to serve is refused.
+        """
+        try:
+            self._record = await self._registry.read()
+        except StoreUnavailable as error:
+            log.warning("which model is active is not known, the newest serves: %s", error)
+        if self._record is not None:
+            try:
+                self._serving = await self._open(self._record.version)
+            except (UnknownModel, BundleRefused) as error:
+                log.error("the newest model serves, not the active one: %s", error)  # noqa: TRY400
+            else:
+                return
+        newest = await asyncio.to_thread(newest_bundle, self._folder)
+        self._serving = await self._load(newest)
+
+    async def close(self) -> None:
+        """End ranking, once nobody waits for it any more."""
+        await asyncio.gather(self._serving.close(), *self._leaving.values())
+
+    async def activate(self, version: str) -> None:
+        """Serve another bundle, here at once and on all replicas as soon as they have loaded it.
+
+        Raises:
+            UnknownModel: the models folder has no such bundle.
+            BundleRefused: it is damaged, cannot be loaded, or answers otherwise than at export. The old one serves on.
+            StoreUnavailable: Redis does not take the change. The old one serves on.
+        """
+        async with self._changing:
+            served = self._serving.version
+            model = self._serving if version == served else await self._open(version)
+            async with self._unless_refused(model):
+                await self._registry.activate(version, served)
+            self._switch_to(model)
+
+    async def roll_back(self) -> str:
+        """Serve again what was active before the last activation.
+
+        Returns:
+            Its version.
+        Raises:
+            NothingToRollBack: nothing was activated.
+            UnknownModel, BundleRefused, StoreUnavailable: as `activate`.
+        """
+        async with self._changing:
+            record = await self._registry.read()
+            if record is None:
+                raise NothingToRollBack
+            back = record.previous
+            model = self._serving if back == self._serving.version else await self._open(back)
+            async with self._unless_refused(model):
+                if not await self._registry.roll_back(record.version, back):
+                    raise NothingToRollBack
+            self._switch_to(model)
+            return back
+
+    async def follow(self) -> None:
+        """Serve what another replica has activated.
+
+        Raises:
+            StoreUnavailable: Redis does not answer; call again.
+        """
+        async with self._changing:
+            record = await self._registry.read()
+            self._record = record
+            if record is None or record.version == self._serving.version or self._was_refused(record.version):
+                return
+            try:
+                self._switch_to(await self._open(record.version))
+            except (UnknownModel, BundleRefused) as error:
+                self._metrics.failure("model", type(error).__name__)
+                log.error("serving %s on: %s", self._serving.version, error)  # noqa: TRY400
+
+    async def follow_items(self) -> None:
+        """Take over what operators set of items, for every model in use.
+
+        Raises:
+            RedisError, OSError, TimeoutError: Redis does not answer; call again.
+        """
+        await self._items.refresh()
+        await self._serving.see(self._items.current)
+
+    async def report(self) -> list[ModelState]:
+        """All bundles of the folder, newest first."""
+        found = await asyncio.to_thread(list_bundles, self._folder)
+        with suppress(StoreUnavailable):  # then what was known last is shown
+            self._record = await self._registry.read()
+        record, serving = self._record, self._serving.version
+        states = []
+        for version, manifest in found.items():
+            state: State = "available"
+            if isinstance(manifest, WorkFailed):
+                states.append(ModelState(version, "damaged", None, str(manifest)))
+                continue
+            if version == serving:
+                state = "active"
+            elif record is not None and version == record.previous:
+                state = "previous"
+            problem = self._refused.get(version)
+            states.append(ModelState(version, state, manifest, problem[0] if problem else None))
+        return states
+
+    @asynccontextmanager
+    async def _unless_refused(self, model: LiveModel) -> AsyncIterator[None]:
+        """Close a model that was opened in vain."""
+        try:
+            yield
+        except BaseException:
+            if model is not self._serving:
+                await model.close()
+            raise
+
+    def _switch_to(self, model: LiveModel) -> None:
+        old, self._serving = self._serving, model
+        if old is model:
+            return
+        log.info("serving model %s in place of %s", model.version, old.version)
+        leaving = asyncio.get_running_loop().create_task(old.close())
+        self._leaving[old.version] = leaving
+        leaving.add_done_callback(lambda _: self._leaving.pop(old.version, None))
+
+    async def _open(self, version: str) -> LiveModel:
+        path = self._folder / version
+        if not VERSION.fullmatch(version) or not path.is_dir():
+            raise UnknownModel(version)
+        # Its last requests may still be under way in what was loaded before.
+        if (leaving := self._leaving.get(version)) is not None:
+            await leaving
+        try:
+            model = await self._load(await asyncio.to_thread(read_bundle, path))
+        except (WorkFailed, OSError) as error:
+            self._refuse(version, error)
+            raise BundleRefused(version, str(error)) from error
+        self._refused.pop(version, None)
+        return model
+
+    async def _load(self, bundle: Bundle) -> LiveModel:
+        if bundle.manifest.model_version != bundle.path.name:
+            raise WorkFailed(
+                f"{bundle.path / MANIFEST}: model_version: '{bundle.manifest.model_version}', not the folder's name"
+            )
+        return await open_model(bundle, self._settings, self._popularity, self._items.current, self._metrics)
+
+    def _refuse(self, version: str, error: Exception) -> None:
+        self._refused[version] = (str(error), asyncio.get_running_loop().time())
+
+    def _was_refused(self, version: str) -> bool:
+        refused = self._refused.get(version)
+        return refused is not None and asyncio.get_running_loop().time() - refused[1] < RETRY_S
