@@ -20,7 +20,7 @@ from formats.errors import WrongUse
 
 Form = Literal["single", "unix", "sentinel", "cluster"]
 
-SETTING = "SYNCREC_REDIS_URL"
+SETTING = "SYNCREC_REDIS_URL (--redis)"
 FORMS: Mapping[str, tuple[Form, bool]] = {
     "redis": ("single", False),
     "rediss": ("single", True),
@@ -78,7 +78,7 @@ def parse_address(url: str) -> Address:
     if parts.scheme not in FORMS:
         raise _wrong(f"begin it with one of {', '.join(f'{scheme}://' for scheme in FORMS)}, or write embedded")
     form, has_tls = FORMS[parts.scheme]
-    if parts.fragment or "@" in (parts.query if form == "unix" else parts.path + parts.query):
+    if parts.fragment or (form != "unix" and "@" in parts.path + parts.query):
         raise _wrong("a password's / ? # @ are written %2F %3F %23 %40, and so is an @ elsewhere")
     parameters = _parameters(parts, form, has_tls)
     userinfo, _, hosts = parts.netloc.rpartition("@")

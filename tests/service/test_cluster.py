@@ -4,7 +4,6 @@ import asyncio
 
 import numpy as np
 import pytest
-import redis
 
 from formats.bundle import newest_bundle
 from formats.event_ties import item_hashes
@@ -21,36 +20,28 @@ NOW = 1_700_000_000
 
 
 @pytest.fixture(scope="module")
-def ports():
-    with redis_cluster() as ports:
-        yield ports
+def nodes():
+    with redis_cluster() as nodes:
+        yield nodes
 
 
 @pytest.fixture
-async def cluster(ports):
-    on_each_node(ports, "FLUSHALL")
-    async with open_redis(f"redis+cluster://127.0.0.1:{ports[0]}", timeout_ms=20_000, connections=4) as cluster:
+async def cluster(nodes):
+    nodes.ask_all("FLUSHALL")
+    async with open_redis(nodes.url, timeout_ms=20_000, connections=4) as cluster:
         yield cluster
-
-
-def on_each_node(ports, *command):
-    answers = []
-    for port in ports:
-        with redis.Redis(port=port) as client:
-            answers.append(client.execute_command(*command))
-    return answers
 
 
 def event(event_id, user_id, item_id):
     return NewEvent(event_id, user_id, "Books", item_id, NOW, is_listed=True)
 
 
-async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(cluster, ports):
+async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(cluster, nodes):
     users = [*(f"u{n}" for n in range(100)), "}odd", "a}b{c}"]
     writer = HistoryWriter(cluster, 20_000, HistoryRules(10, 90, keep_repeats=False))
     events = [event(str(n), user, f"i{n}") for user in users for n in range(3)]
     assert await writer.append(events, NOW) == ["taken"] * len(events)
-    on_each_node(ports, "SCRIPT", "FLUSH")
+    nodes.ask_all("SCRIPT", "FLUSH")
     assert await writer.append(events, NOW) == ["duplicate"] * len(events)
     store = HistoryStore(cluster, 20_000, 2)
     histories = await asyncio.gather(*map(store.look_up, users))
@@ -61,7 +52,7 @@ async def test_events_of_many_users_are_taken_once_each_and_users_are_erased(clu
             np.sort(history.events["item_hash"]), np.sort(item_hashes(("Books", f"i{n}") for n in range(3)))
         )
         assert await erase_user(cluster, user)
-    assert on_each_node(ports, "DBSIZE") == [0, 0, 0]
+    assert nodes.ask_all("DBSIZE") == [0, 0, 0]
 
 
 async def test_popularity_is_counted_and_followed(cluster, models):
