@@ -1,6 +1,8 @@
 """recommend.js in a real browser against real HTTP: what stubs cannot show, above all what a page sends as it goes away."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +94,21 @@ def test_a_page_asks_shows_and_tells(fake, open_page):
         ("click", 1, "0198-r"),
     ]
     assert stored(page) == 0
+
+
+def test_the_example_of_the_guide_runs(fake, context, open_page):
+    guide = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    [example] = re.findall(r"^```html\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    open_page()
+    fake.fake.files["/"] = (f"<!doctype html>{example}".encode(), {"content-type": "text/html"})
+    page = context.new_page()
+    page.goto(fake.url + "/")
+    page.click("text=Dune")
+    wait_for(lambda: fake.fake.event_ids)
+    assert sorted(one["event"] for call in fake.fake.asked[1:] for one in call.body["events"]) == [
+        "click",
+        "impression",
+    ]
 
 
 def test_errors_are_typed(fake, open_page):
