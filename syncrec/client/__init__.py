@@ -8,9 +8,12 @@ except ModuleNotFoundError as error:
     raise ImportError("syncrec.client needs httpx: pip install 'syncrec[client]'") from None
 
 from syncrec.client.answers import (
+    Activated,
     Assignment,
+    Erased,
     History,
     Item,
+    ItemSet,
     Model,
     Models,
     PastEvent,
@@ -37,11 +40,13 @@ from syncrec.client.errors import (
 )
 
 __all__ = [
+    "Activated",
     "Assignment",
     "AsyncClient",
     "Client",
     "ClientError",
     "Dropped",
+    "Erased",
     "Event",
     "EventBuffer",
     "FieldError",
@@ -49,6 +54,7 @@ __all__ = [
     "HistoryEvent",
     "InvalidRequest",
     "Item",
+    "ItemSet",
     "Model",
     "Models",
     "NotAllowed",

@@ -9,7 +9,17 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
-from syncrec.client.answers import History, Models, Recommendation, Recommendations, Similar, Taken
+from syncrec.client.answers import (
+    Activated,
+    Erased,
+    History,
+    ItemSet,
+    Models,
+    Recommendation,
+    Recommendations,
+    Similar,
+    Taken,
+)
 
 T = TypeVar("T")
 
@@ -118,15 +128,15 @@ def history(user_id: str) -> Call[History]:
     return Call("GET", _path("users", user_id, "history"), History)
 
 
-def erase(user_id: str) -> Call[None]:
+def erase(user_id: str) -> Call[Erased]:
     """Everything held on the user goes; a second time there is nothing left, which is the same."""
-    return Call("DELETE", _path("users", user_id), type(None))
+    return Call("DELETE", _path("users", user_id), Erased)
 
 
-def put_item(domain: str, item_id: str, available: bool | None, categories: Sequence[str] | None) -> Call[None]:
-    """Whether an item is on sale, and its categories; None: left as it is."""
-    body = _without_none({"available": available, "categories": categories})
-    return Call("PUT", _path("items", domain, item_id), type(None), body)
+def put_item(domain: str, item_id: str, available: bool, categories: Sequence[str] | None) -> Call[ItemSet]:
+    """The whole state of an item. categories: None: those of the bundle."""
+    body = {"available": available, "categories": None if categories is None else list(categories)}
+    return Call("PUT", _path("items", domain, item_id), ItemSet, body)
 
 
 def models() -> Call[Models]:
@@ -134,14 +144,14 @@ def models() -> Call[Models]:
     return Call("GET", "/models", Models)
 
 
-def activate(model_version: str) -> Call[None]:
+def activate(model_version: str) -> Call[Activated]:
     """Never sent again by itself: what happened between the two attempts may have been somebody's roll-back."""
-    return Call("POST", _path("models", model_version, "activate"), type(None), repeatable=False)
+    return Call("POST", _path("models", model_version, "activate"), Activated, repeatable=False)
 
 
-def roll_back() -> Call[None]:
+def roll_back() -> Call[Activated]:
     """Never sent again by itself: twice would go back two models."""
-    return Call("POST", "/models/rollback", type(None), repeatable=False)
+    return Call("POST", "/models/rollback", Activated, repeatable=False)
 
 
 def ready() -> Call[None]:

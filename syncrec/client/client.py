@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from syncrec.client import asking
-from syncrec.client.answers import History, Models, Recommendation, Similar, Taken
+from syncrec.client.answers import Activated, Erased, History, ItemSet, Models, Recommendation, Similar, Taken
 from syncrec.client.asking import Call, Event, RecommendOptions, Request
 from syncrec.client.attempts import Attempt, Attempts, Broken, Reply, RetryBudget
 from syncrec.client.errors import NotReachable, TimedOut, Unavailable
@@ -97,34 +97,34 @@ class Client(_Options):
         """What is stored of a user's past."""
         return self._send(asking.history(user_id), timeout, request_id)
 
-    def erase(self, user_id: str, *, timeout: float | None = None, request_id: str | None = None) -> None:
-        """Erase everything held on a user."""
-        self._send(asking.erase(user_id), timeout, request_id)
+    def erase(self, user_id: str, *, timeout: float | None = None, request_id: str | None = None) -> Erased:
+        """Erase everything held on a user. Takes an admin key."""
+        return self._send(asking.erase(user_id), timeout, request_id)
 
     def put_item(
         self,
         domain: str,
         item_id: str,
         *,
-        available: bool | None = None,
+        available: bool = True,
         categories: Sequence[str] | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
-    ) -> None:
-        """Say whether an item is on sale, and its categories; what is left out stays. Takes an admin key."""
-        self._send(asking.put_item(domain, item_id, available, categories), timeout, request_id)
+    ) -> ItemSet:
+        """Set an item's whole state: whether it is on sale, and its categories (None: the bundle's). Takes an admin key."""
+        return self._send(asking.put_item(domain, item_id, available, categories), timeout, request_id)
 
     def models(self, *, timeout: float | None = None, request_id: str | None = None) -> Models:
         """The bundles that the service has, and which one answers. Takes an admin key."""
         return self._send(asking.models(), timeout, request_id)
 
-    def activate(self, version: str, *, timeout: float | None = None, request_id: str | None = None) -> None:
+    def activate(self, version: str, *, timeout: float | None = None, request_id: str | None = None) -> Activated:
         """Let another bundle answer. Never retried. Takes an admin key."""
-        self._send(asking.activate(version), timeout, request_id)
+        return self._send(asking.activate(version), timeout, request_id)
 
-    def roll_back(self, *, timeout: float | None = None, request_id: str | None = None) -> None:
+    def roll_back(self, *, timeout: float | None = None, request_id: str | None = None) -> Activated:
         """Let the bundle from before the last activation answer again. Never retried. Takes an admin key."""
-        self._send(asking.roll_back(), timeout, request_id)
+        return self._send(asking.roll_back(), timeout, request_id)
 
     def is_ready(self, *, timeout: float | None = None) -> bool:
         """Whether the service can answer; False too if it cannot be reached."""
@@ -218,34 +218,34 @@ class AsyncClient(_Options):
         """What is stored of a user's past."""
         return await self._send(asking.history(user_id), timeout, request_id)
 
-    async def erase(self, user_id: str, *, timeout: float | None = None, request_id: str | None = None) -> None:
-        """Erase everything held on a user."""
-        await self._send(asking.erase(user_id), timeout, request_id)
+    async def erase(self, user_id: str, *, timeout: float | None = None, request_id: str | None = None) -> Erased:
+        """Erase everything held on a user. Takes an admin key."""
+        return await self._send(asking.erase(user_id), timeout, request_id)
 
     async def put_item(
         self,
         domain: str,
         item_id: str,
         *,
-        available: bool | None = None,
+        available: bool = True,
         categories: Sequence[str] | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
-    ) -> None:
-        """Say whether an item is on sale, and its categories; what is left out stays. Takes an admin key."""
-        await self._send(asking.put_item(domain, item_id, available, categories), timeout, request_id)
+    ) -> ItemSet:
+        """Set an item's whole state: whether it is on sale, and its categories (None: the bundle's). Takes an admin key."""
+        return await self._send(asking.put_item(domain, item_id, available, categories), timeout, request_id)
 
     async def models(self, *, timeout: float | None = None, request_id: str | None = None) -> Models:
         """The bundles that the service has, and which one answers. Takes an admin key."""
         return await self._send(asking.models(), timeout, request_id)
 
-    async def activate(self, version: str, *, timeout: float | None = None, request_id: str | None = None) -> None:
+    async def activate(self, version: str, *, timeout: float | None = None, request_id: str | None = None) -> Activated:
         """Let another bundle answer. Never retried. Takes an admin key."""
-        await self._send(asking.activate(version), timeout, request_id)
+        return await self._send(asking.activate(version), timeout, request_id)
 
-    async def roll_back(self, *, timeout: float | None = None, request_id: str | None = None) -> None:
+    async def roll_back(self, *, timeout: float | None = None, request_id: str | None = None) -> Activated:
         """Let the bundle from before the last activation answer again. Never retried. Takes an admin key."""
-        await self._send(asking.roll_back(), timeout, request_id)
+        return await self._send(asking.roll_back(), timeout, request_id)
 
     async def is_ready(self, *, timeout: float | None = None) -> bool:
         """Whether the service can answer; False too if it cannot be reached."""

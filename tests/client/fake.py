@@ -120,18 +120,21 @@ class Fake:
             case ["POST", "events"]:
                 return Scripted(202, self._take(asked.body["events"]))
             case ["GET", "items", _, _, "similar"]:
-                return Scripted(body={"domains": ANSWER["domains"], "model_version": "m1"})
+                return Scripted(
+                    body={"domain": "Books", "item_id": "B", "model_version": "m1", "domains": ANSWER["domains"]}
+                )
             case ["GET", "users", user_id, "history"]:
                 events = [{"domain": "Books", "item_id": "B1", "timestamp": 1_700_000_000}]
                 return Scripted(body={"user_id": user_id, "events": events, "older_items": 3})
-            case ["DELETE", "users", _]:
-                return Scripted(204)
-            case ["PUT", "items", _, _]:
-                return Scripted(200, asked.body)
+            case ["DELETE", "users", user_id]:
+                return Scripted(200, {"user_id": user_id, "erased": True})
+            case ["PUT", "items", domain, item_id]:
+                return Scripted(200, {"domain": domain, "item_id": item_id, **asked.body, "known": True})
             case ["GET", "models"]:
-                return Scripted(body={"active": "m1", "models": [{"model_version": "m1"}, {"model_version": "m0"}]})
+                models = [{"model_version": "m1", "state": "active"}, {"model_version": "m0", "state": "previous"}]
+                return Scripted(body={"active": "m1", "models": models})
             case ["POST", "models", *_]:
-                return Scripted(200, {"active": "m0"})
+                return Scripted(200, {"active": "m0", "before": "m1"})
             case ["GET", "readyz"]:
                 return Scripted(body={"status": "ready"})
         return problem(404)

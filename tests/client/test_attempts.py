@@ -180,7 +180,7 @@ def test_an_id_that_is_no_header_is_refused(bad):
 
 
 @pytest.mark.parametrize(
-    ("body", "says"), [(b"<html>", "not JSON"), (b"{}", "events is missing"), (b"\xff", "not JSON")]
+    ("body", "says"), [(b"<html>", "not JSON"), (b"{}", "user_id is missing"), (b"\xff", "not JSON")]
 )
 def test_a_good_status_with_a_bad_body_is_an_error_of_its_own(body, says):
     call = attempts()

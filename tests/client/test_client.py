@@ -94,12 +94,12 @@ def test_events_are_accepted_once_and_the_wrong_ones_are_named(client):
 def test_the_other_routes(fake, client):
     assert client.similar("Books", "B/1", 5, ["Toys"]).domains["Books"][0].item_id == "B1"
     assert client.history("u").older_items == 3
-    assert client.erase("..") is None
-    assert client.put_item("Books", "B1", available=False) is None
-    assert client.put_item("Books", "B1", categories=["new"]) is None
-    assert [one.model_version for one in client.models().models] == ["m1", "m0"]
-    assert client.activate("m0") is None
-    assert client.roll_back() is None
+    assert client.erase("..").erased
+    assert client.put_item("Books", "B1", available=False).categories is None
+    assert client.put_item("Books", "B1", categories=("new",)).categories == ("new",)
+    assert [(one.model_version, one.state) for one in client.models().models] == [("m1", "active"), ("m0", "previous")]
+    assert client.activate("m0").before == "m1"
+    assert client.roll_back().active == "m0"
     assert client.is_ready() is True
     assert [(one.method, one.path) for one in fake.fake.asked] == [
         ("GET", "/items/Books/B%2F1/similar"),
@@ -112,7 +112,10 @@ def test_the_other_routes(fake, client):
         ("POST", "/models/rollback"),
         ("GET", "/readyz"),
     ]
-    assert [fake.fake.asked[index].body for index in (3, 4)] == [{"available": False}, {"categories": ["new"]}]
+    assert [fake.fake.asked[index].body for index in (3, 4)] == [
+        {"available": False, "categories": None},
+        {"available": True, "categories": ["new"]},
+    ]
 
 
 def test_one_request_id_for_all_attempts(fake, client):

@@ -17,7 +17,9 @@ globalThis.ready = true;
 </script>"""
 
 
-@pytest.fixture(scope="module")  # not longer: while it runs, playwright has an event loop of its own running in this thread
+@pytest.fixture(
+    scope="module"
+)  # not longer: while it runs, playwright has an event loop of its own running in this thread
 def browser():
     """Debian's Chromium, or whatever else of its kind is on the PATH."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
