@@ -5,7 +5,8 @@
         ranker.onnx      encoded history -> top-k items per domain
         items.parquet    item_index, item_id, domain, popularity, optional recent_*d, title and category
         warmup.jsonl     real requests, one WarmupRequest a line, with the answers that the checkpoint gives
-        vectors.npy      optional: one vector per item, for what is similar (formats/vectors.py)
+        vectors.npy      optional, with neighbours.npy: what is similar to an item (formats/vectors.py)
+        neighbours.npy   (formats/neighbours.py)
         README.md        model card
 
 No pickles. Item indices run from 1, contiguous per domain in the order of `Manifest.domains`, within a domain by falling
@@ -29,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from formats.errors import WorkFailed
 from formats.folders import new_folder
 from formats.manifests import checked, read_json_object, sha256_of
+from formats.neighbours import NEIGHBOURS, read_neighbours
 from formats.vectors import VECTORS, read_vectors
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -150,6 +152,12 @@ class Bundle:
             return None
         return read_vectors(self.path / VECTORS, self.manifest.items, self.manifest.dim)
 
+    def neighbours(self) -> NDArray[np.int32] | None:
+        """Neighbours of all items, memory-mapped, [items, domain, NEIGHBOURS_KEPT], 0 = none. None if the bundle has none."""
+        if NEIGHBOURS not in self.manifest.files:
+            return None
+        return read_neighbours(self.path / NEIGHBOURS, tuple(self.manifest.items_per_domain.values()))
+
     def warmup(self) -> list[WarmupRequest]:
         """The recorded requests."""
         lines = (self.path / WARMUP).read_text().splitlines()
@@ -179,14 +187,15 @@ def write_bundle(
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check a bundle: schema, checksums, catalogue, vectors, and that the graph was made with this version's inputs.
+    """Read and check a bundle: schema, checksums, every file, and that the graph was made with this version's inputs.
 
     Raises:
         WorkFailed: names the file and the field that do not fit.
     """
     manifest = _read_manifest(path / MANIFEST)
     present = {file.name for file in path.iterdir()} - {MANIFEST}
-    for name in (GRAPH, ITEMS, WARMUP, CARD):
+    similar = {VECTORS, NEIGHBOURS}
+    for name in (GRAPH, ITEMS, WARMUP, CARD, *(sorted(similar) if similar & manifest.files.keys() else ())):
         if name not in manifest.files:
             raise WorkFailed(f"{path / MANIFEST}: files: {name} is missing")
     if present != set(manifest.files):
@@ -203,7 +212,8 @@ def read_bundle(path: Path) -> Bundle:
             raise WorkFailed(f"{path / MANIFEST}: {field}: not those of schema version {SCHEMA_VERSION}")
     bundle = Bundle(path, manifest)
     _check_items(bundle)
-    bundle.vectors()  # reading them is checking them
+    bundle.vectors()  # to read these is to check them
+    bundle.neighbours()
     return bundle
 
 

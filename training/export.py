@@ -11,6 +11,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from formats.arrays import write_array
 from formats.bundle import (
     CARD,
     GRAPH,
@@ -27,7 +28,9 @@ from formats.bundle import (
 )
 from formats.errors import WorkFailed
 from formats.history import encode_histories
+from formats.neighbours import NEIGHBOURS, read_neighbours
 from formats.runtime import import_onnxruntime
+from formats.vectors import VECTORS, read_vectors
 from training.card import model_card
 from training.cases import contexts
 from training.dataset import Dataset
@@ -35,6 +38,7 @@ from training.graph import OPSET, write_graph
 from training.methods import syncrec_config, syncrec_of, to_json
 from training.run import TrainedRun
 from training.served_ranker import ServedRanker, served_ranker
+from training.similar_items import strongest_neighbours, unit_vectors
 
 # float32 sums in another order; ten times what was ever seen between PyTorch and ONNX Runtime on trained networks.
 TOLERANCE = 1e-4
@@ -55,7 +59,7 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
         evaluation: what `evaluate` found, for the manifest and the model card.
         models: the models folder.
     Raises:
-        WorkFailed: graph and checkpoint differ, or the disk is full; nothing is left behind.
+        WorkFailed: the files and the checkpoint differ, or the disk is full; nothing is left behind.
     """
     dataset, config = trained.dataset, syncrec_config(trained.run.config)
     network = syncrec_of(trained.objective).network.cpu().eval()
@@ -69,11 +73,15 @@ def export(trained: TrainedRun, evaluation: dict[str, Any], models: Path) -> Bun
     table = BytesIO()  # written by Python, which raises OSError on a full disk; Polars raises something of its own
     items.write_parquet(table)
     histories = _real_histories(dataset, COMPARED_HISTORIES, config.max_history)
+    vectors, neighbours = unit_vectors(network.item_vectors().detach().numpy()), strongest_neighbours(dataset)
 
     def fill(folder: Path) -> None:
         write_graph(served.ranker, folder / GRAPH, slots, recent)
         _compare(served, folder / GRAPH, histories, config.max_history, network.items)
         (folder / ITEMS).write_bytes(table.getbuffer())
+        write_array(folder / VECTORS, vectors)
+        write_array(folder / NEIGHBOURS, neighbours)
+        _compare_similar(folder, vectors, neighbours, dataset)
         warmup = _warmup(served, histories[:WARMUP_REQUESTS], config.max_history, dataset, items)
         (folder / WARMUP).write_text("".join(request.model_dump_json() + "\n" for request in warmup))
         (folder / CARD).write_text(model_card(version, created, dataset, config, evaluation))
@@ -146,6 +154,18 @@ def _compare(served: ServedRanker, graph: Path, histories: Histories, max_histor
             raise WorkFailed(
                 f"the ONNX graph and the checkpoint differ by more than {TOLERANCE}: no bundle was written"
             )
+
+
+def _compare_similar(
+    folder: Path, vectors: NDArray[np.float32], neighbours: NDArray[np.int32], dataset: Dataset
+) -> None:
+    written = {
+        VECTORS: (read_vectors(folder / VECTORS, *vectors.shape), vectors),
+        NEIGHBOURS: (read_neighbours(folder / NEIGHBOURS, dataset.items_per_domain), neighbours),
+    }
+    for name, (found, wanted) in written.items():
+        if not np.array_equal(found, wanted):
+            raise WorkFailed(f"{name} and what the checkpoint gives differ: no bundle was written")
 
 
 def _feed(

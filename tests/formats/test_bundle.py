@@ -24,6 +24,10 @@ from formats.bundle import (
     write_bundle,
 )
 from formats.errors import WorkFailed, WrongUse
+from formats.neighbours import NEIGHBOURS
+from formats.vectors import VECTORS
+
+FILES = (GRAPH, ITEMS, WARMUP, CARD, VECTORS, NEIGHBOURS)
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def test_a_bundle_reads_back_as_it_was_written(tiny_bundle):
 
 
 def test_it_holds_these_files_and_no_pickle(tiny_bundle):
-    assert {file.name for file in tiny_bundle.path.iterdir()} == {MANIFEST, GRAPH, ITEMS, WARMUP, CARD}
+    assert {file.name for file in tiny_bundle.path.iterdir()} == {MANIFEST, *FILES}
 
 
 def test_the_manifest_describes_the_tensors_of_the_contract(tiny_bundle):
@@ -74,7 +78,7 @@ def test_the_manifest_describes_the_tensors_of_the_contract(tiny_bundle):
     assert manifest.outputs == graph_outputs(3)
 
 
-@pytest.mark.parametrize("name", [GRAPH, ITEMS, WARMUP, CARD])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("where", [0.0, 0.33, 0.71, 1.0])
 @pytest.mark.parametrize("bit", [0, 7])
 def test_a_flipped_bit_is_refused_naming_the_file(copy, name, where, bit):
@@ -85,7 +89,7 @@ def test_a_flipped_bit_is_refused_naming_the_file(copy, name, where, bit):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("name", [GRAPH, ITEMS, WARMUP, CARD])
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_cut_short_is_refused_naming_it(copy, name):
     (copy / name).write_bytes((copy / name).read_bytes()[:-1])
     with pytest.raises(WorkFailed, match=rf"{name}: SHA-256 differs"):
@@ -155,7 +159,7 @@ def test_another_max_history_does_not_fit_the_inputs(copy):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("name", [GRAPH, ITEMS, WARMUP, CARD])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
     with pytest.raises(WorkFailed, match=name):
@@ -230,6 +234,46 @@ def test_a_manifest_without_the_fields_of_a_mixture_is_that_of_a_bundle_without_
     assert read.recent().shape == (0, tiny_bundle.manifest.items + 2)
 
 
+def npy(array):
+    buffer = BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_vectors_and_neighbours_read_back_for_every_item(tiny_bundle):
+    manifest = tiny_bundle.manifest
+    assert tiny_bundle.vectors().shape == (manifest.items, manifest.dim)
+    assert tiny_bundle.neighbours().shape == (manifest.items, 3, 10)
+
+
+def test_a_bundle_without_similar_items_is_a_bundle(copy):
+    for name in (VECTORS, NEIGHBOURS):
+        (copy / name).unlink()
+    change_manifest(
+        copy, files={n: sha for n, sha in manifest_of(copy)["files"].items() if n not in {VECTORS, NEIGHBOURS}}
+    )
+    read = read_bundle(copy)
+    assert read.vectors() is None
+    assert read.neighbours() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (VECTORS, lambda vectors: 2 * vectors),
+        (VECTORS, lambda vectors: vectors[1:]),
+        (VECTORS, lambda vectors: vectors.astype(np.float16)),
+        (NEIGHBOURS, lambda neighbours: neighbours[:, ::-1]),
+        (NEIGHBOURS, lambda neighbours: neighbours[:, :, :5]),
+    ],
+)
+def test_vectors_and_neighbours_that_do_not_fit_the_catalogue_are_refused_by_name(copy, tiny_bundle, name, change):
+    whole = {VECTORS: tiny_bundle.vectors, NEIGHBOURS: tiny_bundle.neighbours}[name]()
+    replace_file(copy, name, npy(np.ascontiguousarray(change(whole))))
+    with pytest.raises(WorkFailed, match=rf"{name}: (header|row)"):
+        read_bundle(copy)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -278,7 +322,7 @@ def rewrite(bundle, models, version="copy", spoil=lambda _: None):
     """Write the files of a bundle as another one."""
 
     def fill(folder):
-        for name in (GRAPH, ITEMS, WARMUP, CARD):
+        for name in FILES:
             shutil.copy(bundle.path / name, folder / name)
         spoil(folder)
 

@@ -8,6 +8,7 @@ import onnx
 import polars as pl
 from onnx import TensorProto, helper
 
+from formats.arrays import write_array
 from formats.bundle import (
     CARD,
     GRAPH,
@@ -20,7 +21,8 @@ from formats.bundle import (
     graph_outputs,
     write_bundle,
 )
-from formats.vectors import VECTORS, write_vectors
+from formats.neighbours import NEIGHBOURS, NEIGHBOURS_KEPT
+from formats.vectors import VECTORS
 
 DOMAINS = {"Books": 40, "Toys": 25, "Games": 5}
 MAX_HISTORY = 8
@@ -54,6 +56,19 @@ def unit_vectors(seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def neighbours(seed=0):
+    """Some items of every domain for every item, [items, domain, kept]; in the largest there are fewer than fit."""
+    random = np.random.default_rng(seed)
+    found = np.zeros((ITEMS_IN_ALL, len(DOMAINS), NEIGHBOURS_KEPT), dtype=np.int32)
+    first = 1
+    for number, count in enumerate(DOMAINS.values()):
+        for row in found[:, number]:
+            own = first + random.permutation(count)[: random.integers(0, 8)]
+            row[: len(own)] = own
+        first += count
+    return found
+
+
 def reference_scores(item_index, seed=0):
     """What the graph scores, the slow and obvious way: mean of the window (start included), times each item, [1 + items]."""
     vectors = table(seed)
@@ -74,12 +89,13 @@ def reference_list(item_index, domain, k, excluded=(), allowed=None, seed=0):
     return [(item_id, score) for score, item_id in sorted(kept, reverse=True)[:k]]
 
 
-def build_graph(seed=0):
+def build_graph(seed=0, width_of_vectors=DIM):
     """Mean of the history's vectors times the table, filters, TopK per domain: the bundle's inputs and outputs."""
     width = ITEMS_IN_ALL + 1
+    vectors = np.pad(table(seed), ((0, 0), (0, width_of_vectors - DIM)))  # zeros change no score
     constants = {
-        "table": table(seed),
-        "scored": np.ascontiguousarray(table(seed)[:width].T),
+        "table": vectors,
+        "scored": np.ascontiguousarray(vectors[:width].T),
         "minus_inf": np.array(-np.inf, dtype=np.float32),
         "zero": np.array(0, dtype=np.int32),
         "zero_64": np.array([0], dtype=np.int64),
@@ -160,11 +176,19 @@ def build_graph(seed=0):
 
 
 def make_bundle(
-    models, version="small-1", seed=0, titles=True, categories=True, warmup_shift=0.0, created=0, vectors=True
+    models,
+    version="small-1",
+    seed=0,
+    titles=True,
+    categories=True,
+    warmup_shift=0.0,
+    created=0,
+    vectors=True,
+    width_of_vectors=DIM,
 ):
     """Write a bundle whose answers `reference_list` knows.
 
-    vectors: of the items, [items, dim]; True for `unit_vectors`, None for a bundle without.
+    vectors: of the items, [items, dim], with `neighbours`; True for `unit_vectors`, None for a bundle without similar items.
     """
     items = all_items()
     frame = pl.DataFrame(
@@ -189,12 +213,13 @@ def make_bundle(
     ]
 
     def fill(folder):
-        onnx.save(build_graph(seed), folder / GRAPH)
+        onnx.save(build_graph(seed, width_of_vectors), folder / GRAPH)
         frame.write_parquet(folder / ITEMS)
         (folder / WARMUP).write_text("".join(request.model_dump_json() + "\n" for request in warmup))
         (folder / CARD).write_text("a bundle of the tests\n")
         if vectors is not None:
-            write_vectors(folder / VECTORS, unit_vectors(seed) if vectors is True else vectors)
+            write_array(folder / VECTORS, unit_vectors(seed) if vectors is True else vectors)
+            write_array(folder / NEIGHBOURS, neighbours(seed))
 
     def manifest(files):
         return Manifest(

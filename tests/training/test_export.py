@@ -11,10 +11,13 @@ import torch
 from onnx import numpy_helper
 
 import training.export
+from formats.arrays import write_array
 from formats.bundle import CARD, GRAPH, ITEMS, MANIFEST, MAX_K, WARMUP, read_bundle
 from formats.errors import WorkFailed
 from formats.history import encode_histories
+from formats.neighbours import NEIGHBOURS
 from formats.runtime import import_onnxruntime
+from formats.vectors import VECTORS
 from model.ranker import Ranker
 from tests.reference.datasets import write_dataset
 from tests.reference.network import SlowNetwork
@@ -25,6 +28,7 @@ from training.manifest import PARTS
 from training.methods import build_objective, to_json
 from training.run import Run, TrainedRun
 from training.served_ranker import served_ranker
+from training.similar_items import strongest_neighbours
 
 # ONNX Runtime and PyTorch sum float32 in another order.
 TOLERANCE = 1e-5
@@ -204,7 +208,7 @@ def test_warm_up_requests_carry_the_answers_of_the_graph(tiny_bundle, onnx_sessi
 
 
 def test_no_file_of_a_bundle_names_a_path_of_the_exporting_machine(tiny_bundle, tiny_trained):
-    for name in (GRAPH, ITEMS, WARMUP, CARD, MANIFEST):
+    for name in (GRAPH, ITEMS, WARMUP, CARD, VECTORS, NEIGHBOURS, MANIFEST):
         content = (tiny_bundle.path / name).read_bytes()
         for path in (tiny_trained.dataset.path, tiny_trained.run.path, Path.home(), Path(__file__).parents[2]):
             assert str(path).encode() not in content
@@ -459,6 +463,40 @@ def test_a_graph_without_damage_is_accepted(tiny_trained, tiny_bundle, tmp_path,
     assert all(torch.equal(values, before[name]) for name, values in tiny_trained.objective.state_dict().items())
 
 
+def test_the_vectors_of_a_bundle_are_the_directions_of_the_network(tiny_bundle, tiny_trained):
+    table, vectors = tiny_trained.objective.network.item_vectors().detach().double(), tiny_bundle.vectors()
+    assert vectors.shape == (140, 8)
+    for row, vector in enumerate(vectors):
+        own = table[row + 1]
+        np.testing.assert_allclose(vector, (own / own.dot(own).sqrt()).numpy(), atol=1e-6)
+
+
+def test_the_neighbours_of_a_bundle_are_those_of_the_training_events(tiny_bundle, tiny_trained):
+    np.testing.assert_array_equal(tiny_bundle.neighbours(), strongest_neighbours(tiny_trained.dataset))
+    assert tiny_bundle.neighbours().any(axis=(0, 2)).all()
+
+
+@pytest.mark.usefixtures("graph_already_written")
+@pytest.mark.parametrize(("name", "row"), [(VECTORS, 7), (NEIGHBOURS, 0)])
+def test_vectors_and_neighbours_that_are_written_wrong_are_refused_and_nothing_is_left(
+    tiny_trained, tmp_path, monkeypatch, name, row
+):
+    """Two rows change places, or two neighbours: both files would be read without complaint."""
+
+    def write(file, array):
+        wrong = array.copy()
+        if file.name == name:
+            places = (row, row + 1) if array.ndim == 2 else ((row, 0, 0), (row, 0, 1))
+            wrong[places[0]], wrong[places[1]] = array[places[1]], array[places[0]]
+            assert not np.array_equal(wrong, array)
+        write_array(file, wrong)
+
+    monkeypatch.setattr(training.export, "write_array", write)
+    with pytest.raises(WorkFailed, match=f"{name} and what the checkpoint gives differ: no bundle was written"):
+        export(tiny_trained, evaluate(tiny_trained, Protocol()), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def graph_already_written(tiny_bundle, monkeypatch):
     """Exports link the graph of the tiny bundle instead of making it again."""
@@ -481,7 +519,7 @@ def test_a_disk_that_fills_up_under_the_graph_leaves_nothing(tiny_trained, tmp_p
 
 
 @pytest.mark.usefixtures("graph_already_written")
-@pytest.mark.parametrize("full", [ITEMS, WARMUP, CARD])
+@pytest.mark.parametrize("full", [ITEMS, WARMUP, CARD, VECTORS, NEIGHBOURS])
 def test_a_disk_that_fills_up_under_another_file_leaves_nothing(tiny_trained, tmp_path, monkeypatch, full):
     """A device that is always full stands in for the file: the real error of whoever writes it."""
     real = training.export._compare

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from formats.bundle import read_bundle
 from service.ranking.catalog import NO_ITEMS, read_catalog
-from service.ranking.similar import open_similar
-from tests.service.small_bundle import DIM, DOMAINS, ITEMS_IN_ALL, all_items, make_bundle, unit_vectors
+from service.ranking.similar import OF_PLACE, open_similar
+from tests.service.small_bundle import DIM, DOMAINS, ITEMS_IN_ALL, all_items, make_bundle, neighbours, unit_vectors
 
-# Cosines of these are exact in float32, whatever the order of summing, so that ties are ties.
+# Products of these are exact in float32, whatever the order of summing, so that ties are ties.
 EXACT = [
     [0.0] * DIM,
     *np.eye(DIM).tolist(),
@@ -33,7 +33,7 @@ def similar(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory):
-    """Few different vectors: nearly everything ties; about one item in twelve has none."""
+    """Few different vectors: nearly everything ties; about one item in sixteen has none."""
     drawn = np.random.default_rng(3).integers(0, len(EXACT), ITEMS_IN_ALL)
     drawn[:2] = 0, 1
     return opened(tmp_path_factory.mktemp("models"), vectors=np.array(EXACT, dtype=np.float32)[drawn])
@@ -44,15 +44,16 @@ def array(*item_index):
 
 
 def reference(vectors, item_index, domain, k, exclude=()):
-    """Item indices and cosines, best first: one item after the other."""
-    own = vectors[item_index - 1].astype(np.float64)
-    if not own.any():
-        return []
+    """Item indices and scores, best first: one item after the other."""
+    own, near = vectors[item_index - 1], neighbours()[item_index - 1].tolist()
     found = []
     for index, (name, _) in enumerate(all_items(), start=1):
-        other = vectors[index - 1].astype(np.float64)
-        if name == domain and index != item_index and index not in exclude and other.any():
-            found.append((-float(own @ other), index))
+        if name == domain and index != item_index and index not in exclude:
+            score = np.float32(own @ vectors[index - 1])
+            for row in near:
+                if index in row:
+                    score += np.float32(1 - row.index(index) / len(row))
+            found.append((-score, index))
     return [(index, -score) for score, index in sorted(found)[:k]]
 
 
@@ -94,20 +95,37 @@ def test_a_list_is_as_long_as_the_domain_allows_and_no_longer(similar):
     assert len(none.scores) == 0
 
 
-def test_equal_items_come_in_order_of_index(tmp_path):
+def test_neighbours_come_before_what_is_as_near_by_its_vector_and_equal_items_in_order_of_index(tmp_path):
     one = opened(tmp_path, vectors=np.tile(np.eye(DIM, dtype=np.float32)[0], (ITEMS_IN_ALL, 1)))
-    [books] = one.to(3, ["Books"], 5, array(2))
-    assert books.item_index == [1, 4, 5, 6, 7]
-    assert books.scores.tolist() == [1.0] * 5
+    near = [index for index in neighbours()[2, 0].tolist() if index not in {0, 3}]
+    assert len(near) > 1
+    assert near != sorted(near)
+    [books] = one.to(3, ["Books"], 100, array(near[0]))
+    assert books.item_index == near[1:] + [index for index in range(1, 41) if index not in {*near, 3}]
+    assert books.scores[-1] == 1
+    assert books.scores[0] == 1 + OF_PLACE[neighbours()[2, 0].tolist().index(near[1])]
 
 
-def test_an_item_without_a_vector_is_like_nothing_and_nothing_is_like_it(exact):
-    assert 1 in exact.without_vector
-    assert all(answer.item_index == [] for answer in exact.to(1, list(DOMAINS), 10, NO_ITEMS))
-    # Its product with any item is 0, which is more than the cosine of many.
-    [books] = exact.to(2, ["Books"], 100, NO_ITEMS)
-    assert (books.scores < 0).any()
-    assert 1 not in books.item_index
+def test_equal_vectors_have_equal_scores_wherever_they_stand(tmp_path):
+    """Whatever the last bit of a sum is, it is the same for both."""
+    drawn = np.random.default_rng(5).integers(0, 4, ITEMS_IN_ALL)
+    one = opened(tmp_path, vectors=unit_vectors()[drawn])
+    near = {*neighbours()[0].flatten().tolist(), 1}
+    for answer in one.to(1, list(DOMAINS), 100, NO_ITEMS):
+        groups = {}
+        for index, score in zip(answer.item_index, answer.scores.tolist(), strict=True):
+            if index not in near:
+                groups.setdefault(score, []).append(index)
+        assert len(groups) <= 4
+        assert all(indices == sorted(indices) for indices in groups.values())
+
+
+def test_an_item_without_a_vector_is_neither_like_nor_unlike_another(exact):
+    assert not exact.vectors[0].any()
+    [toys] = exact.to(1, ["Toys"], 100, NO_ITEMS)
+    near = [index for index in neighbours()[0, 1].tolist() if index]
+    assert toys.item_index == near + [index for index in range(41, 66) if index not in near]
+    assert not toys.scores[len(near) :].any()
 
 
 @given(data=st.data())
