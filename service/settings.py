@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         default="embedded",
         min_length=1,
         repr=False,  # it may hold a password
-        description="Where user histories are: redis://, rediss:// or unix:// URL; embedded starts a private server.",
+        description="Where user histories are, in one of the forms of docs/redis.md; embedded starts a private server.",
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=default_data_dir,

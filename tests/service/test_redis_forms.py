@@ -55,10 +55,11 @@ def a_user(binary, *more_rights):
         yield f"redis://syncrec:secret%2F@127.0.0.1:{server.port}/0"
 
 
-def published_user():
-    """The words of ACL SETUSER in the operators' page, with a password that has to be encoded."""
-    [line] = re.findall(r"^ACL SETUSER (.*)$", OPERATORS_PAGE.read_text(), re.MULTILINE)
-    return line.replace(">PASSWORD", ">secret/").split()
+def published_user(place=0):
+    """The words of ACL SETUSER in the operators' page: a server's, a cluster's more, a sentinel's."""
+    lines = re.findall(r"^ACL SETUSER (.*)$", OPERATORS_PAGE.read_text(), re.MULTILINE)
+    # A password that has to be encoded.
+    return lines[place].replace(">PASSWORD", ">secret/").split()
 
 
 @pytest.fixture(scope="module")
@@ -169,15 +170,27 @@ async def test_everything_works(url, models, tmp_path):
 async def test_a_user_with_the_published_rights_can_do_all_that_is_needed_and_each_right_is_needed(
     binary, models, tmp_path
 ):
-    with a_user(binary, "+info") as url:
+    with a_user(binary, "+info", "+scan") as url:
         await use_everything(url, models)
         assert await asyncio.to_thread(load_histories, url, tmp_path) == 0
         with redis.Redis.from_url(url) as client:
             of_commands = client.info("commandstats")
+            keys = {key.decode().partition(":{")[0] for key in client.scan_iter(count=1000)}
+    assert keys <= set(re.findall(r"^\| `(syncrec:[a-z-]+)", OPERATORS_PAGE.read_text(), re.MULTILINE))
     used = {name.removeprefix("cmdstat_") for name, stats in of_commands.items() if stats["calls"]}
     granted = {word[1:] for word in published_user() if word.startswith("+")}
     of_this_test = {"acl|setuser", "config|resetstat", "info", "hello", "client|setinfo"}
     assert used - of_this_test - {"auth"} == granted
+
+
+async def test_with_sentinels_the_published_rights_are_enough(binary, models):
+    with redis_sentinel(binary) as watched:
+        for server in (watched.master, watched.replica):
+            server.ask("ACL", "SETUSER", *published_user())
+        for sentinel in watched.sentinels:
+            sentinel.ask("ACL", "SETUSER", *published_user(2))
+        url = watched.url.replace("://", "://syncrec:secret%2F@")
+        await use_everything(f"{url}?sentinel_username=syncrec&sentinel_password=secret%2F", models)
 
 
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("GET", "other"), ("KEYS", "*"), ("CONFIG", "GET", "*")])
@@ -294,11 +307,15 @@ async def test_in_a_cluster_reads_and_writes_go_on_while_a_slot_moves_to_a_node_
     with redis_cluster(fourth="empty") as cluster:
         source, target = cluster.owner(history_key("u1")), cluster.servers[3]
         slot = cluster.slot(history_key("u1"))
-        async with open_histories(cluster.url, 5000, 4) as store, writing(cluster.url) as (client, writer):
+        for server in cluster.servers:
+            server.ask("ACL", "SETUSER", *published_user())
+            server.ask("ACL", "SETUSER", *published_user(1))
+        url = cluster.url.replace("://", "://syncrec:secret%2F@")
+        async with open_histories(url, 5000, 4) as store, writing(url) as (client, writer):
             assert await writer.append([event("1", "u1", "a")], NOW) == ["taken"]
             # So that there are several connections, of which only one is told ASKING.
-            await asyncio.gather(*(client.get(f"{{u1}}{n}") for n in range(20)))
-            await asyncio.gather(*(client.get(f"{{u1}}{n}") for n in range(20)))
+            await asyncio.gather(*(client.get(f"syncrec:{{u1}}{n}") for n in range(20)))
+            await asyncio.gather(*(client.get(f"syncrec:{{u1}}{n}") for n in range(20)))
 
             source_id, target_id = (server.ask("CLUSTER", "MYID").decode() for server in (source, target))
             target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
