@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from formats.errors import WorkFailed
 from service.access.access import access_of
@@ -15,7 +16,7 @@ from service.failures import REDIS_FAILURES, short_reason
 from service.history.embedded import is_embedded, redis_at
 from service.history.store import open_histories
 from service.history.write import HistoryRules, HistoryWriter
-from service.http.fast import Door, Message, Receive, Scope, Send
+from service.http.fast import App, Door, Message, Receive, Scope, Send
 from service.http.gate import Gate
 from service.http.problems import answer_problems
 from service.http.routes import describe_problems, router
@@ -36,10 +37,22 @@ class Service(Door):
 
     failed_start: WorkFailed | None = None
 
+    def __init__(self, api: FastAPI, gate: Gate, metrics: Metrics, settings: Settings) -> None:
+        super().__init__(api, gate, metrics, settings.body_limit_bytes, settings.request_timeout_ms / 1000)
+        self._serve: App = super().__call__
+        if settings.cors_origins:
+            self._serve = CORSMiddleware(
+                self._serve,  # type: ignore[arg-type]
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST", "PUT", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
+                expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
+            )
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; or the lifespan, whose failure is told in one line instead of a traceback."""
         if scope["type"] != "lifespan":
-            await super().__call__(scope, receive, send)
+            await self._serve(scope, receive, send)
             return
 
         async def in_one_line(message: Message) -> None:
@@ -76,7 +89,7 @@ def create_app(settings: Settings | None = None) -> Service:
     api.include_router(router)
     answer_problems(api)
     describe_problems(api)
-    service = Service(api, gate, metrics, settings.body_limit_bytes, settings.request_timeout_ms / 1000)
+    service = Service(api, gate, metrics, settings)
     return service
 
 

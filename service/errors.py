@@ -170,6 +170,8 @@ class PartFailed(ServiceError):  # noqa: N818
 class HistoryUnavailable(PartFailed):
     """Redis is away, slow, or holds something that is no history. `reason` is short and without user data."""
 
+    retry_after_s = 1
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"history store: {reason}")

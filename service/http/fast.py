@@ -12,11 +12,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import pydantic
 
+from service.access.keys import Role
 from service.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -25,8 +26,6 @@ from service.errors import (
     ServiceError,
     UnsupportedMediaType,
 )
-from service.events.intake import Intake
-from service.access.keys import Role
 from service.http.answers import encode_answer
 from service.http.gate import Gate
 from service.http.problems import MEDIA_TYPE, encode_bug, encode_error, encode_problem, field_errors, headers_of
@@ -34,8 +33,11 @@ from service.http.schemas import RecommendBatchBody, RecommendBody
 from service.identifiers import new_uuid7
 from service.logs import request_id as logged_request_id
 from service.metrics import Metrics
-from service.models.models import Models
 from service.recommend import Recommendation, Recommender, RecommendRequest
+
+if TYPE_CHECKING:
+    from service.events.intake import Intake
+    from service.models.models import Models
 
 Scope = dict[str, Any]
 Message = dict[str, Any]

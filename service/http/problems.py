@@ -17,6 +17,7 @@ from service.errors import (
     DeadlineExceeded,
     FieldError,
     Forbidden,
+    HistoryUnavailable,
     InvalidRequest,
     NothingToRollBack,
     PartFailed,
@@ -58,7 +59,7 @@ def status_of(error: ServiceError) -> int:
 
 def headers_of(error: ServiceError) -> tuple[tuple[bytes, bytes], ...]:
     """What the status asks for beside the document: when to come again, how to say who one is."""
-    if isinstance(error, QueueFull | RateLimited):
+    if isinstance(error, QueueFull | RateLimited | StoreUnavailable | HistoryUnavailable):
         return ((b"retry-after", b"%d" % error.retry_after_s),)
     if isinstance(error, Unauthenticated):
         return ((b"www-authenticate", b"Bearer"),)

@@ -6,8 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from formats.bundle import MANIFEST, Bundle, Manifest, list_bundles, newest_bundle, read_bundle
 from formats.errors import WorkFailed
@@ -18,6 +17,9 @@ from service.models.registry import Active, Registry
 from service.ranking.item_states import ItemStateStore
 from service.ranking.live_popularity import LivePopularity
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -30,6 +31,12 @@ def store_history(url, user_id, items):
     events["timestamp"] = 1_700_000_000 + np.arange(len(items))
     with redis.Redis.from_url(url) as client:
         client.set(history_key(user_id), pack(events))
+
+
+def resident_mb():
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def wait_for(condition, timeout_s=10):
