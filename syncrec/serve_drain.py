@@ -86,9 +86,7 @@ class DrainingServer(uvicorn.Server):
         last = listener.dup()
         server.close()
         listener.close()
-        while listener.fileno() != -1:  # noqa: ASYNC110 (uvloop lets go of it in its next round and tells nobody)
-            await asyncio.sleep(0)
-        # No await from the last look into the queue until the close: who comes in between would be cut off.
+        # Nothing from the last look into the queue until the close: who comes in between would be cut off.
         waiting = []
         last.setblocking(False)
         while (connection := _accept(last)) is not None:
