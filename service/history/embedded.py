@@ -32,8 +32,8 @@ MAX_SOCKET_PATH_BYTES = 100
 
 def is_embedded(url: str) -> bool:
     """Whether `url` is that of a server of this kind, whichever process started it."""
-    parts = urlsplit(url)
-    return parts.scheme == "unix" and Path(unquote(parts.path)).name == SOCKET
+    # A list of hosts may be more than urlsplit takes.
+    return url.startswith("unix:") and Path(unquote(urlsplit(url).path)).name == SOCKET
 
 
 @contextmanager

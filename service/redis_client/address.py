@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from formats.errors import WrongUse
 
@@ -71,21 +71,22 @@ def parse_address(url: str) -> Address:
     Raises:
         WrongUse: it cannot be meant, or a file of certificates that it names cannot be used.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise _wrong("this is no URL") from None
-    if parts.scheme not in FORMS:
+    scheme, _, rest = url.partition("://")
+    if scheme not in FORMS:
         raise _wrong(f"begin it with one of {', '.join(f'{scheme}://' for scheme in FORMS)}, or write embedded")
-    form, has_tls = FORMS[parts.scheme]
-    if parts.fragment or (form != "unix" and "@" in parts.path + parts.query):
+    form, has_tls = FORMS[scheme]
+    # Not urlsplit, which in newer versions of Python refuses an IPv6 address among several hosts.
+    rest, number_sign, _ = rest.partition("#")
+    rest, _, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    if number_sign or (form != "unix" and "@" in path + query):
         raise _wrong("a password's / ? # @ are written %2F %3F %23 %40, and so is an @ elsewhere")
-    parameters = _parameters(parts, form, has_tls)
-    userinfo, _, hosts = parts.netloc.rpartition("@")
+    parameters = _parameters(query, form, has_tls)
+    userinfo, _, hosts = netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
     login = _login(unquote(username), unquote(password) or parameters.get("password"))
     tls = _tls(parameters) if has_tls else None
-    path = unquote(parts.path)
+    path = unquote(slash + path)
     if form == "unix":
         if hosts or not path.strip("/"):
             raise _wrong("a unix socket is named like this: unix:///run/redis/redis.sock")
@@ -103,15 +104,15 @@ def _login(username: str | None, password: str | None) -> dict[str, str]:
     return {name: value for name, value in (("username", username), ("password", password)) if value}
 
 
-def _parameters(parts: SplitResult, form: Form, has_tls: bool) -> dict[str, str]:
-    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+def _parameters(query: str, form: Form, has_tls: bool) -> dict[str, str]:
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
     # Others, such as time-outs and connection counts, have settings of their own; a URL must not change them unseen.
     known = [*PARAMETERS[form], *(TLS_PARAMETERS if has_tls else ())]
     for name in parameters:
         if name in TLS_PARAMETERS and not has_tls:
             raise _wrong(f"{name} is for TLS: begin the URL with rediss")
         if name not in known:
-            raise _wrong(f"a parameter is unknown; with {parts.scheme}:// there are {', '.join(known) or 'none'}")
+            raise _wrong(f"a parameter is unknown; those of this form are {', '.join(known) or 'none'}")
     return parameters
 
 

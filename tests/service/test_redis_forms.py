@@ -1,8 +1,10 @@
 """Redis in every form in which operators run it: everything works over each, and over each what breaks heals by itself."""
 
 import asyncio
+import os
 import random
 import re
+import signal
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -301,6 +303,28 @@ async def test_in_a_cluster_a_dead_primary_concerns_its_users_only_until_its_rep
             await until(append_all, writer, [event(f"{user}-2", user, "b") for user in USERS])
             for history in await asyncio.gather(*map(store.look_up, USERS)):
                 assert items_of(history) == hashes("a", "b")
+
+
+async def test_in_a_cluster_a_primary_that_hangs_soon_concerns_its_users_only():
+    with redis_cluster() as cluster:
+        hung = cluster.servers[0]
+        lost = {user for user in USERS if cluster.owner(history_key(user)) is hung}
+        async with open_histories(cluster.url, 100, 2) as store, writing(cluster.url, 500) as (_, writer):
+            await until(append_all, writer, [event(user, user, "a") for user in USERS])
+
+            async def only_these_fail(expected):
+                answers = await asyncio.gather(*map(store.look_up, USERS), return_exceptions=True)
+                failed = {user for user, one in zip(USERS, answers, strict=True) if isinstance(one, HistoryUnavailable)}
+                if failed != expected:
+                    raise HistoryUnavailable("others fail")
+
+            await until(only_these_fail, set())
+            os.kill(hung.process.pid, signal.SIGSTOP)
+            try:
+                await until(only_these_fail, lost)
+            finally:
+                os.kill(hung.process.pid, signal.SIGCONT)
+            await until(only_these_fail, set())
 
 
 async def test_in_a_cluster_reads_and_writes_go_on_while_a_slot_moves_to_a_node_that_had_none():
