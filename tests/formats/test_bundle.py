@@ -18,6 +18,7 @@ from formats.bundle import (
     WARMUP,
     graph_inputs,
     graph_outputs,
+    list_bundles,
     newest_bundle,
     read_bundle,
     sealed_manifest,
@@ -316,6 +317,21 @@ def test_a_damaged_newest_bundle_is_an_error_and_not_passed_over(copy):
     (copy / GRAPH).write_bytes(b"x")
     with pytest.raises(WorkFailed, match=GRAPH):
         newest_bundle(copy.parent)
+
+
+def test_a_list_of_bundles_has_the_newest_first_and_damaged_ones_last_with_what_is_wrong(copy, tiny_bundle):
+    models = copy.parent
+    for name, hours in (("zzz", -1), ("aaa", +1)):
+        other = shutil.copytree(copy, models / name)
+        created = tiny_bundle.manifest.created_at + timedelta(hours=hours)
+        change_manifest(other, model_version=name, created_at=created.isoformat())
+    shutil.copytree(copy, models / "broken")
+    (models / "broken" / MANIFEST).write_text("{")
+    found = list_bundles(models)
+    assert list(found) == ["aaa", copy.name, "zzz", "broken"]
+    assert MANIFEST in str(found["broken"])
+    assert found["aaa"].model_version == "aaa"
+    assert list_bundles(models / "nowhere") == {}
 
 
 def rewrite(bundle, models, version="copy", spoil=lambda _: None):

@@ -13,7 +13,7 @@ from service.ranking.catalog import read_catalog
 from service.ranking.ranker import rank_batch
 from service.ranking.session import open_session
 from service.ranking.warmup import _difference, check_warmup
-from tests.service.running import serve
+from tests.service.running import serve, wait_for
 from training.export import ask
 from training.served_ranker import served_ranker
 
@@ -63,6 +63,34 @@ def test_it_answers_the_same_items_and_shares_as_the_run(running, store, tiny_mi
         np.testing.assert_allclose(
             [share_of[item["item_id"]] for item in found], [share for _, share in wanted], rtol=1e-4
         )
+
+
+def test_what_happens_now_moves_the_answer_of_the_model(running, store, tiny_mixed_bundle):
+    """Recent events are counted live; an item that came after the model enters its lists by them."""
+    ids = list(tiny_mixed_bundle.items().select("domain", "item_id").iter_rows())
+    weights = tiny_mixed_bundle.manifest.mixture
+    domain = max(weights, key=lambda name: sum(weights[name].get(f"recent_{days}d", 0) for days in (4, 14, 60)))
+    assert any(name.startswith("recent") and weight for name, weight in weights[domain].items())
+    store("u1", [ids[2]])
+    own = [item_id for name, item_id in ids if name == domain]
+    before = [item["item_id"] for item in running.recommend(user_id="u1", k=100).json()["domains"][domain]]
+    last = before[-1] if before[-1] in own else own[-1]
+
+    def place(item_id):
+        answer = running.recommend(user_id="u1", k=100).json()
+        assert answer["source"] == "model"
+        found = [item["item_id"] for item in answer["domains"][domain]]
+        return found.index(item_id) if item_id in found else 1000
+
+    was = place(last)
+    for item_id in (last, "newer-than-the-model"):
+        events = [
+            {"event_id": f"{item_id}-{n}", "user_id": f"someone-{n}", "item_id": item_id, "domain": domain}
+            for n in range(900)
+        ]
+        running.client.post("/events", json={"events": events})
+    wait_for(lambda: place(last) < was)
+    wait_for(lambda: place("newer-than-the-model") < was)
 
 
 def test_without_a_known_event_popularity_answers(running):

@@ -141,3 +141,22 @@ async def test_a_catalogue_sees_its_own_items(stores, models):
     assert seen.in_categories(blue, ["blue"]).tolist() == sorted(set(blue.tolist()) - {index("Books", "B2")})
     assert seen.in_categories(catalog.in_categories(["new"]), ["new"]).tolist() == [index("Books", "B2")]
     assert seen.unavailable.dtype == np.int32
+
+
+async def test_of_other_items_of_its_domains_a_catalogue_knows_which_are_off_sale(stores, models):
+    store, _ = stores
+    catalog = read_catalog(newest_bundle(models))
+    for domain, item_id, state in (
+        ("Books", "newer", OFF),
+        ("Books", "newest", OFF),
+        ("Books", "moved", ItemState(categories=("red",))),
+        ("Garden", "spade", OFF),
+        ("Books", "B1", OFF),
+    ):
+        await store.put(domain, item_id, state)
+    await store.refresh()
+    found = states_in(store.current, catalog)
+    assert {domain: sorted(ids) for domain, ids in found.unavailable_elsewhere.items()} == {
+        "Books": ["newer", "newest"]
+    }
+    assert not found.has_categories
