@@ -161,9 +161,10 @@ def test_the_service_is_told_the_time_that_is_left_and_the_id():
     call = attempts(timeout_s=60, request_id="mine")
     first = call.start()
     call.after(reply(503))
+    time.sleep(0.005)
     second = call.start()
     assert first.headers["x-request-id"] == second.headers["x-request-id"] == "mine"
-    assert 59_000 < int(second.headers["x-request-timeout-ms"]) <= int(first.headers["x-request-timeout-ms"]) <= 60_000
+    assert 0 < int(second.headers["x-request-timeout-ms"]) < int(first.headers["x-request-timeout-ms"]) <= 60_000
     assert second.timeout_s < first.timeout_s <= 60
 
 

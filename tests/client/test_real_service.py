@@ -125,22 +125,20 @@ def test_models_are_switched_and_switched_back(client):
     assert client.is_ready()
 
 
-def test_a_buffer_s_events_are_taken_once_each(client, user_id):
+def test_a_buffer_s_events_are_all_taken(client, user_id):
     lost = []
+    events = [
+        [Event(f"{user_id} {n}", "Books", f"B{4 + n % 30}") for n in range(start, start + 200)] for start in range(4)
+    ]
     with EventBuffer(client, on_dropped=lost.append) as buffer:
-
-        def tell(start):
-            for second in range(start, start + 200):
-                buffer.add(Event(user_id, "Books", f"B{4 + second % 30}", timestamp=1_700_000_000 + second))
-
-        threads = [threading.Thread(target=tell, args=(start,)) for start in range(0, 800, 200)]
+        threads = [threading.Thread(target=lambda own=own: [buffer.add(one) for one in own]) for own in events]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert lost == []
-    times = [one.timestamp for one in client.history(user_id).events]
-    assert times == list(range(1_700_000_000, 1_700_000_800))
+    again = client.send_events([one for own in events for one in own])
+    assert (again.accepted, again.duplicates) == (0, 800)
 
 
 async def test_asyncio(running, user_id):
