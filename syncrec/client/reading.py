@@ -8,11 +8,20 @@ from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Reader = Callable[[Any, str], Any]
+Reader = Callable[[Any], Any]
 
 
 class NotAsPromised(ValueError):  # noqa: N818
     """JSON that lacks a field or has one of another type; says which."""
+
+    def __init__(self, wrong: str, place: str = "") -> None:
+        self.wrong, self.place = wrong, place
+        super().__init__(f"{place or 'the answer'} {wrong}")
+
+    def within(self, step: str) -> "NotAsPromised":
+        """The same, seen from one step further out: places are only put together when something is wrong."""
+        joint = "." if self.place and not self.place.startswith("[") else ""
+        return NotAsPromised(self.wrong, f"{step}{joint}{self.place}")
 
 
 def read(kind: Callable[..., T], value: object) -> T:
@@ -23,7 +32,7 @@ def read(kind: Callable[..., T], value: object) -> T:
     Raises:
         NotAsPromised: names the field.
     """
-    found: T = _reader(kind)(value, "")
+    found: T = _reader(kind)(value)
     return found
 
 
@@ -48,50 +57,58 @@ def _dataclass_reader(kind: type[object]) -> Reader:
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
     ]
 
-    def read_it(value: Any, place: str) -> object:
-        _check(isinstance(value, dict), "an object", place)
+    def read_it(value: Any) -> object:
+        _check(isinstance(value, dict), "an object")
         found = {}
         for name, reader, required in fields:
             if name in value:
-                found[name] = reader(value[name], f"{place}.{name}" if place else name)
+                found[name] = _inside(name, reader, value[name])
             elif required:
-                raise NotAsPromised(f"{place}.{name} is missing" if place else f"{name} is missing")
+                raise NotAsPromised("is missing", name)
         return kind(**found)
 
     return read_it
 
 
 def _tuple_reader(of: Reader) -> Reader:
-    def read_it(value: Any, place: str) -> tuple[object, ...]:
-        _check(isinstance(value, list), "a list", place)
-        return tuple(of(one, f"{place}[{index}]") for index, one in enumerate(value))
+    def read_it(value: Any) -> tuple[object, ...]:
+        _check(isinstance(value, list), "a list")
+        return tuple(_inside(index, of, one) for index, one in enumerate(value))
 
     return read_it
 
 
 def _mapping_reader(of: Reader) -> Reader:
-    def read_it(value: Any, place: str) -> Mapping[str, object]:
-        _check(isinstance(value, dict), "an object", place)
-        return types.MappingProxyType({name: of(one, f"{place}.{name}") for name, one in value.items()})
+    def read_it(value: Any) -> Mapping[str, object]:
+        _check(isinstance(value, dict), "an object")
+        return types.MappingProxyType({name: _inside(name, of, one) for name, one in value.items()})
 
     return read_it
 
 
 def _optional_reader(of: Reader) -> Reader:
-    return lambda value, place: None if value is None else of(value, place)
+    return lambda value: None if value is None else of(value)
 
 
 def _plain_reader(kind: type) -> Reader:
-    # JSON has one kind of number: 1 is a float too; but True, which Python counts as an int, is no number.
-    accepted = (int, float) if kind is float else (kind,)
+    # JSON has one kind of number: 1 is a float too. By exact type, for True, which Python counts as an int, is no number.
+    accepted = {int, float} if kind is float else {kind}
 
-    def read_it(value: Any, place: str) -> object:
-        _check(isinstance(value, accepted) and isinstance(value, bool) == (kind is bool), kind.__name__, place)
+    def read_it(value: Any) -> object:
+        if type(value) not in accepted:
+            raise NotAsPromised(f"is not {kind.__name__}")
         return value
 
     return read_it
 
 
-def _check(holds: bool, wanted: str, place: str) -> None:
+def _inside(step: str | int, reader: Reader, value: Any) -> Any:
+    try:
+        return reader(value)
+    except NotAsPromised as error:
+        raise error.within(step if isinstance(step, str) else f"[{step}]") from None
+
+
+def _check(holds: bool, wanted: str) -> None:
     if not holds:
-        raise NotAsPromised(f"{place or 'the answer'} is not {wanted}")
+        raise NotAsPromised(f"is not {wanted}")
