@@ -11,7 +11,9 @@ from syncrec.client import (
     EventBuffer,
     HistoryEvent,
     InvalidRequest,
+    NotAllowed,
     NotFound,
+    RateLimited,
     Refused,
     Request,
 )
@@ -19,19 +21,23 @@ from tests.client.fake import wait_for
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    """A service with two bundles, the second of which answers."""
+def parts(tmp_path_factory):
+    """Settings of a service with two bundles, the second of which answers."""
     from service.history.embedded import embedded_redis
     from tests.service.models_folder import add_bundle
-    from tests.service.running import serve
 
     folder = tmp_path_factory.mktemp("models")
     add_bundle(folder, 1)
     add_bundle(folder, 2)
-    with (
-        embedded_redis(tmp_path_factory.mktemp("redis")) as url,
-        serve(models_dir=folder, redis_url=url, providers="cpu") as running,
-    ):
+    with embedded_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield {"models_dir": folder, "redis_url": url, "providers": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def running(parts):
+    from tests.service.running import serve
+
+    with serve(**parts) as running:
         yield running
 
 
@@ -154,3 +160,23 @@ def test_a_service_that_ends_is_not_ready(running, client):
     finally:
         running.app.draining = False
     assert client.is_ready()
+
+
+def test_a_key_opens_what_its_role_may(parts):
+    from service.access.keys import new_key, setting_entry
+    from tests.service.running import serve
+
+    key = new_key()
+    with serve(**parts, api_keys=setting_entry("web", "read", key)[1], rate_limit_per_s=0.001, rate_burst=3) as running:
+        url = str(running.client.base_url)
+        with Client(url) as client, pytest.raises(NotAllowed) as refused:
+            client.recommend("u")
+        assert refused.value.status == 401
+        with Client(url, api_key=key, timeout=20) as client:
+            assert client.recommend("u").user_id == "u"
+            with pytest.raises(NotAllowed) as refused:
+                client.roll_back()
+            assert refused.value.status == 403
+            with pytest.raises(RateLimited) as limited:
+                [client.recommend("u") for _ in range(4)]
+            assert limited.value.retry_after_s > 20  # beyond the deadline, so handed on instead of waited for
