@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from service.errors import HistoryUnavailable
 from service.events.event import Event, Unusable, read_event
 from service.history.write import HistoryWriter, NewEvent
 
@@ -49,7 +50,7 @@ class Intake:
             domains: the known ones; an event of another is rejected.
 
         Raises:
-            HistoryUnavailable: Redis took none, or did not say. All can be sent again: those it took count once.
+            HistoryUnavailable: Redis did not take all, or did not say. All can be sent again: those it took count once.
         """
         now = self._clock()
         usable: list[tuple[int, Event, float]] = []
@@ -63,9 +64,11 @@ class Intake:
         for (index, event, seconds), outcome in zip(usable, outcomes, strict=True):
             if outcome == "taken" and event.event in IN_HISTORY:
                 self._count(event.domain, event.item_id, seconds)
-            elif outcome == "failed":
-                rejected.append(Rejected(index, "the history store is unavailable for this user; send the event again"))
+            elif outcome == "refused":
+                rejected.append(Rejected(index, "what is stored of this user is no history; erase the user first"))
         rejected.sort(key=lambda one: one.index)
+        if "failed" in outcomes:  # of a cluster, one node may be away
+            raise HistoryUnavailable("some users' events were not taken; send all of them again")
         return Taken(outcomes.count("taken"), outcomes.count("duplicate"), rejected)
 
 

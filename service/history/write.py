@@ -28,7 +28,8 @@ DAY_S = 86_400
 
 RECORD = np.dtype([("id", "u1", ID_BYTES), ("is_listed", "u1"), ("event", EVENT)])
 
-Outcome = Literal["taken", "duplicate", "failed"]
+Outcome = Literal["taken", "duplicate", "refused", "failed"]
+UNREADABLE = "not a packed history"  # as append.lua says
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class HistoryWriter:
             now: seconds since 1970.
 
         Returns:
-            Of each event. `failed`: Redis refused that user's events, or did not say; they can be sent again.
+            Of each event. `refused`: what Redis holds of that user is no history, now and later. `failed`: Redis did not take
+            that user's events, or did not say; they can be sent again.
 
         Raises:
             HistoryUnavailable: no answer in time, or all failed. What was taken is unknown; sent again, it is taken once.
@@ -124,7 +126,11 @@ class HistoryWriter:
         failure = None
         for (_, places), batch, answer in zip(users, batches, await self._script.run(self._redis, calls), strict=True):
             if isinstance(answer, Exception):
-                failure = answer
+                if UNREADABLE in str(answer):
+                    for place in places:
+                        outcomes[place] = "refused"
+                else:
+                    failure = answer
                 continue
             for place in places:
                 outcomes[place] = "duplicate"

@@ -1,8 +1,10 @@
 """The routes that FastAPI serves, and the description of the hot ones, which the door answers before FastAPI."""
 
+from hashlib import sha256
+from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Path, Query, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from service.errors import StoreUnavailable, UnknownDomain, UnknownItem
@@ -47,6 +49,9 @@ from service.ranking.item_states import ItemState
 from service.users import show
 
 router = APIRouter()
+
+RECOMMEND_JS = files("service.pages").joinpath("recommend.js").read_bytes()
+RECOMMEND_JS_TAG = f'"{sha256(RECOMMEND_JS).hexdigest()[:32]}"'
 
 AnId = Annotated[str, Path(min_length=1, max_length=256)]
 AVersion = Annotated[str, Path(min_length=1, max_length=128)]
@@ -214,6 +219,15 @@ async def readyz(
         history_store="available" if available else "unavailable",
         redis="embedded" if redis_is_embedded else "external",
     )
+
+
+@router.get("/recommend.js", tags=["pages"], response_class=Response)
+async def browser_module(request: Request) -> Response:
+    """The client for web pages, an ES module."""
+    headers = {"ETag": RECOMMEND_JS_TAG, "Cache-Control": "public, max-age=300"}
+    if request.headers.get("if-none-match") == RECOMMEND_JS_TAG:
+        return Response(status_code=304, headers=headers)
+    return Response(RECOMMEND_JS, media_type="text/javascript", headers=headers)
 
 
 @router.get("/metrics", tags=["operate"], response_class=Response)

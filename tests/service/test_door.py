@@ -284,3 +284,13 @@ def ask_a_hundred(service, store):
 
 def test_an_application_is_fresh_on_each_call():
     assert create_app(Settings()) is not create_app(Settings())
+
+
+def test_the_browser_module_is_served_as_it_is_and_cached(service):
+    from importlib.resources import files
+
+    response = service.client.get("/recommend.js")
+    assert response.headers["content-type"].startswith("text/javascript")
+    assert response.content == files("service.pages").joinpath("recommend.js").read_bytes()
+    again = service.client.get("/recommend.js", headers={"If-None-Match": response.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")

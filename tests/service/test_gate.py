@@ -25,7 +25,7 @@ ROUTES = [
     ("POST", "/models/small-1/activate", "admin"),
     ("POST", "/models/rollback", "admin"),
 ]
-OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"]
+OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/recommend.js"]
 MAY = {"reader": {"read"}, "writer": {"write"}, "admin": {"read", "write", "admin"}}
 
 

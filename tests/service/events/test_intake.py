@@ -17,6 +17,7 @@ from service.history.write import HistoryRules, HistoryWriter
 from service.ranking.catalog import read_catalog
 from service.ranking.item_states import ItemState, ItemStateStore
 from service.ranking.live_popularity import LivePopularity
+from service.scripts import Script
 from tests.service.running import RedisProcess
 from tests.service.small_bundle import DOMAINS
 
@@ -64,7 +65,7 @@ async def test_interactions_and_clicks_are_in_the_history_and_counted_and_impres
     assert history["timestamp"].tolist() == [NOW - 6, NOW]
 
 
-async def test_a_user_whose_events_redis_refuses_is_told_and_the_others_are_taken(redis_url):
+async def test_a_user_of_whom_something_else_is_stored_is_told_and_the_others_are_taken(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         client.set(history_key("broken"), b"\x07")
     async with taking(redis_url) as intake:
@@ -72,8 +73,27 @@ async def test_a_user_whose_events_redis_refuses_is_told_and_the_others_are_take
     assert taken.accepted == 1
     [refused, malformed] = taken.rejected
     assert (refused.index, malformed.index) == (0, 1)
-    assert "send the event again" in refused.reason
+    assert "erase" in refused.reason
     assert len(intake.counted) == 1
+
+
+async def test_when_some_events_were_not_taken_all_are_to_be_sent_again_and_count_once(redis_url, monkeypatch):
+    from redis.exceptions import ConnectionError as Disconnected
+
+    async with taking(redis_url) as intake:
+        run = Script.run
+
+        async def half(script, client, calls):
+            return [*await run(script, client, calls[:1]), *(Disconnected("gone") for _ in calls[1:])]
+
+        monkeypatch.setattr(Script, "run", half)
+        events = [event("1", user_id="u1"), event("2", user_id="u2")]
+        with pytest.raises(HistoryUnavailable, match="again"):
+            await intake.take(events, DOMAINS)
+        assert len(intake.counted) == 1
+        monkeypatch.setattr(Script, "run", run)
+        assert await intake.take(events, DOMAINS) == Taken(1, 1, [])
+        assert len(intake.counted) == 2
 
 
 async def test_nothing_usable_asks_nobody(redis_url):
