@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from formats.errors import WrongUse
+from syncrec import bench_serve
 from syncrec.console import table, write_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of every benchmark; each imports what it measures only when it runs."""
     benchmarks = parser.add_subparsers(required=True, metavar="BENCHMARK")
     _prepare_arguments(_add(benchmarks, "prepare", "raw events -> dataset: rows per second and peak memory", _prepare))
+    serve = _add(benchmarks, "serve", "the service beside plain FastAPI, and mosec if there is one", bench_serve.run)
+    serve.description = bench_serve.__doc__
+    bench_serve.add_arguments(serve)
 
 
 def run(arguments: argparse.Namespace) -> int:
