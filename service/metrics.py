@@ -77,6 +77,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="max",
         )
+        self._runs = Counter(
+            "syncrec_gpu_runs",
+            "Runs of the model on a GPU: graph (a CUDA graph was replayed), bound (fixed buffers, no CUDA graph) or unbound.",
+            ["kind"],
+            registry=registry,
+        )
         self._model = Gauge(
             "syncrec_model_info",
             "1 for the served model.",
@@ -103,6 +109,10 @@ class Metrics:
         self._queued.set(times.left)
         for queued_s in times.queued_s:
             self._queue.observe(queued_s)
+
+    def gpu_run(self, kind: str) -> None:
+        """One run of the model on a GPU."""
+        self._runs.labels(kind).inc()
 
     def history(self, seconds: float) -> None:
         """One read of a history, successful or not."""

@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of ONNX Runtime within one operation, per worker."
     )
+    gpu_memory_bytes: int = Field(
+        default=0, ge=0, description="Memory of the GPU that one model may take; 0 is no limit; a switch needs two."
+    )
+    tensorrt_cache_dir: Path = Field(
+        default=Path("tensorrt"), description="Folder where TensorRT keeps its engines, which take minutes to build."
+    )
     max_batch: int = Field(default=32, ge=1, le=1024, description="Requests that the model ranks in one run at most.")
     max_wait_ms: float = Field(
         default=0, ge=0, le=1000, description="How long a batch waits to fill up; 0 takes what is queued at once."

@@ -18,7 +18,7 @@ from service.ranking.item_states import CatalogStates, ItemStates, states_in
 from service.ranking.live_popularity import LivePopularity
 from service.ranking.popularity_view import PopularityView
 from service.ranking.query import DomainList
-from service.ranking.ranker import LoadedBundle, Ranker, load_bundle, open_ranker
+from service.ranking.ranker import Ranker, open_ranker
 from service.ranking.similar import Similar, open_similar
 from service.settings import Settings
 
@@ -108,23 +108,24 @@ async def open_model(
     Raises:
         WorkFailed: its graph cannot be loaded, or answers otherwise than at export.
     """
-    loaded: LoadedBundle = await asyncio.to_thread(load_bundle, bundle, settings)
-    catalog, session = loaded.catalog, loaded.session
-    found = await asyncio.to_thread(states_in, states, catalog)
-    similar = await asyncio.to_thread(open_similar, bundle, catalog)
-    await popularity.follow(bundle, catalog)
+    version = bundle.manifest.model_version
+
+    def recent() -> NDArray[np.float32]:
+        return popularity.view(version).recent
+
     async with AsyncExitStack() as resources:
-        resources.callback(popularity.unfollow, catalog.model_version)
-
-        def recent() -> NDArray[np.float32]:
-            return popularity.view(catalog.model_version).recent
-
-        ranker = await resources.enter_async_context(open_ranker(loaded, settings, recent, metrics.batch))
-        metrics.serves(catalog.model_version, session.asked, session.got)
-        resources.callback(metrics.retires, catalog.model_version)
+        resources.callback(popularity.unfollow, version)
+        opening = open_ranker(bundle, settings, recent, metrics.batch, metrics.gpu_run)
+        ranker = await resources.enter_async_context(opening)
+        catalog, session = ranker.catalog, ranker.onnx_session
+        found = await asyncio.to_thread(states_in, states, catalog)
+        similar = await asyncio.to_thread(open_similar, bundle, catalog)
+        await popularity.follow(bundle, catalog)
+        metrics.serves(version, session.asked, session.got)
+        resources.callback(metrics.retires, version)
         log.info(
             "model %s is loaded on %s",
-            catalog.model_version,
+            version,
             session.got,
             extra={"provider_asked": session.asked, "provider_got": session.got},
         )

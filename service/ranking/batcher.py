@@ -1,7 +1,8 @@
 """MicroBatcher: one thread that owns a function of many requests, and a bounded queue of single ones before it.
 
 Greedy: as soon as the thread is free it takes what is queued. Under load batches grow by themselves, without load
-nobody waits. Who has left or run out of time is skipped.
+nobody waits. Who has left or run out of time is skipped. What the function needs may be opened by the same thread (`call`):
+a CUDA graph belongs to the thread that recorded it.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from service.errors import DeadlineExceeded, QueueFull
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class MicroBatcher(Generic[Item, Answer]):
         self._run, self._observe = run, observe
         self._max_batch, self._max_wait_s, self._queue_limit = max_batch, max_wait_s, queue_limit
         self._queue: deque[_Job[Item, Answer]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -74,7 +77,7 @@ class MicroBatcher(Generic[Item, Answer]):
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join()
+        await asyncio.to_thread(self._thread.join)  # a call may take long, and the event loop serves others
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -103,20 +106,46 @@ class MicroBatcher(Generic[Item, Answer]):
         except TimeoutError:
             raise DeadlineExceeded from None
 
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """What a function returns or raises when the thread runs it, between two batches."""
+        answer: asyncio.Future[Result] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                result = function()
+            except Exception as error:  # noqa: BLE001 (goes to the caller; the thread must live on)
+                self._loop.call_soon_threadsafe(_fail, answer, error)
+            else:
+                self._loop.call_soon_threadsafe(_succeed, answer, result)
+
+        with self._wake:
+            self._calls.append(run)
+            self._wake.notify()
+        return await answer
+
     def _work(self) -> None:
-        while jobs := self._take():
+        while (jobs := self._take()) is not None:
             # A caller may leave between here and the end of the run; its place is then computed for nobody.
             alive = [job for job in jobs if not job.answer.done() and job.deadline > time.monotonic()]
             if alive:
                 self._answer(alive)
 
-    def _take(self) -> list[_Job[Item, Answer]]:
-        """The next jobs; none when it is time to end."""
+    def _take(self) -> list[_Job[Item, Answer]] | None:
+        """The next jobs, after the calls that wait; None when it is time to end."""
+        while call := self._next_call():
+            call()
         with self._wake:
-            self._wake.wait_for(lambda: self._queue or self._closing)
+            if not self._queue:
+                return None
             if self._max_wait_s:
                 self._wake.wait_for(lambda: len(self._queue) >= self._max_batch or self._closing, self._max_wait_s)
             return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+
+    def _next_call(self) -> Callable[[], None] | None:
+        """Wait for something to do. The next call; None when it is something else."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._calls or self._queue or self._closing)
+            return self._calls.popleft() if self._calls else None
 
     def _answer(self, jobs: Sequence[_Job[Item, Answer]]) -> None:
         start = time.monotonic()
@@ -129,6 +158,16 @@ class MicroBatcher(Generic[Item, Answer]):
         self._observe(times)
         # One wake-up of the event loop per batch, not per request.
         self._loop.call_soon_threadsafe(_settle, [job.answer for job in jobs], outcomes, times)
+
+
+def _succeed(answer: "asyncio.Future[Result]", result: Result) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: "asyncio.Future[Result]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 def _settle(

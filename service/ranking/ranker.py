@@ -11,9 +11,11 @@ from formats.bundle import Bundle
 from formats.history import encode_histories
 from service.errors import ModelFailed, ServiceError
 from service.ranking.batcher import BatchTimes, MicroBatcher, Ran
-from service.ranking.catalog import Catalog, read_catalog
+from service.ranking.bound_session import BoundSession, CountRun
+from service.ranking.catalog import NO_ITEMS, Catalog, read_catalog
+from service.ranking.gpu_session import is_wanted, open_gpu_session
 from service.ranking.query import DomainList, Query
-from service.ranking.session import Batch, OnnxSession, open_session
+from service.ranking.session import Batch, GraphSession, open_session
 from service.ranking.warmup import check_warmup
 from service.settings import Settings
 
@@ -22,11 +24,10 @@ Ranked = list[DomainList]
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """A bundle in memory that answers as it did at export. One thread at a time may rank with it."""
+    """A bundle in memory that answers as it did at export. Only the thread that loaded it may rank with it."""
 
-    bundle: Bundle
     catalog: Catalog
-    session: OnnxSession
+    session: GraphSession
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Ranker:
     """Ranks with the model; all of a request is ranked by one bundle."""
 
     catalog: Catalog
-    onnx_session: OnnxSession
+    onnx_session: GraphSession
     _batcher: MicroBatcher[Query, Ranked]
 
     async def rank(self, query: Query, deadline: float) -> Ran[Ranked]:
@@ -57,7 +58,7 @@ class Ranker:
 
 
 def rank_batch(
-    catalog: Catalog, session: OnnxSession, recent: NDArray[np.float32], queries: Sequence[Query]
+    catalog: Catalog, session: GraphSession, recent: NDArray[np.float32], queries: Sequence[Query]
 ) -> list[Ranked]:
     """Rank many queries in one run of the graph, with the largest k of them; each answer is cut to its own.
 
@@ -69,14 +70,7 @@ def rank_batch(
     Raises:
         ModelFailed: a score is not a number.
     """
-    batch = Batch(
-        history=encode_histories([query.history for query in queries], catalog.max_history, catalog.items),
-        exclude=_pad([query.exclude for query in queries]),
-        restricted=np.array([query.restricted for query in queries], dtype=np.bool_),
-        include=_pad([query.include for query in queries]),
-        k=max(query.k for query in queries),
-        recent=recent,
-    )
+    batch = make_batch(catalog, recent, queries)
     scores, item_index = session.run(batch)
     if np.isnan(scores).any():
         raise ModelFailed("a score is not a number")
@@ -91,6 +85,18 @@ def rank_batch(
     ]
 
 
+def make_batch(catalog: Catalog, recent: NDArray[np.float32], queries: Sequence[Query]) -> Batch:
+    """The graph's inputs for many queries, with the largest k of them; as for `rank_batch`."""
+    return Batch(
+        history=encode_histories([query.history for query in queries], catalog.max_history, catalog.items),
+        exclude=_pad([query.exclude for query in queries]),
+        restricted=np.array([query.restricted for query in queries], dtype=np.bool_),
+        include=_pad([query.include for query in queries]),
+        k=max(query.k for query in queries),
+        recent=recent,
+    )
+
+
 def _pad(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     """Item indices of many queries, with 0 to the longest, [batch, at least 1]."""
     padded = np.zeros((len(rows), max(1, *map(len, rows))), dtype=np.int32)
@@ -99,39 +105,59 @@ def _pad(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     return padded
 
 
-def load_bundle(bundle: Bundle, settings: Settings) -> LoadedBundle:
-    """Load a bundle and check that it answers as it was exported. Takes seconds for a large one.
+def load_bundle(bundle: Bundle, settings: Settings, count_run: CountRun = lambda _: None) -> LoadedBundle:
+    """Load a bundle and check that it answers as it was exported. Takes seconds for a large one, minutes for TensorRT.
 
+    Args:
+        bundle: whose graph.
+        settings: what runs it, and how.
+        count_run: is told how a GPU ran each batch.
     Raises:
         WorkFailed: the provider is not what was asked for, or the answers are not those recorded in the bundle.
     """
     catalog = read_catalog(bundle)
-    session = open_session(bundle, settings.providers, settings.threads)
     # Answers were recorded with the counts of the export, whatever is popular now.
     recent = bundle.recent()
-    check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, recent, queries))
-    return LoadedBundle(bundle, catalog, session)
+
+    def check(session: GraphSession) -> None:
+        check_warmup(bundle, catalog, lambda queries: rank_batch(catalog, session, recent, queries))
+
+    def warm_and_check(session: BoundSession) -> None:
+        nobody = Query(NO_ITEMS, NO_ITEMS, (False,) * len(catalog.domains), NO_ITEMS, 1)
+        session.warm(make_batch(catalog, recent, [nobody]))
+        check(session)
+
+    if is_wanted(settings) and (bound := open_gpu_session(bundle, settings, count_run, warm_and_check)):
+        return LoadedBundle(catalog, bound)
+    session = open_session(bundle, settings.providers, settings.threads)
+    check(session)
+    return LoadedBundle(catalog, session)
 
 
 @asynccontextmanager
 async def open_ranker(
-    loaded: LoadedBundle,
+    bundle: Bundle,
     settings: Settings,
     recent: Callable[[], NDArray[np.float32]],
     observe: Callable[[BatchTimes], None],
+    count_run: CountRun = lambda _: None,
 ) -> AsyncIterator[Ranker]:
-    """Rank until the block ends.
+    """Load a bundle, then rank with it until the block ends; one thread does both.
 
     Args:
-        loaded: the model.
-        settings: how batches are made.
+        bundle: the model.
+        settings: what runs it, and how batches are made.
         recent: the newest counts of recent events, asked for at each batch.
         observe: is told of each batch.
+        count_run: is told how a GPU ran each batch.
+    Raises:
+        WorkFailed: as `load_bundle`.
     """
-    catalog, session = loaded.catalog, loaded.session
+    loaded: LoadedBundle
 
     def run(queries: Sequence[Query]) -> list[Ranked]:
-        return rank_batch(catalog, session, recent(), queries)
+        return rank_batch(loaded.catalog, loaded.session, recent(), queries)
 
     async with MicroBatcher(run, settings.max_batch, settings.max_wait_ms / 1000, settings.queue_limit, observe) as one:
-        yield Ranker(catalog, session, one)
+        loaded = await one.call(lambda: load_bundle(bundle, settings, count_run))
+        yield Ranker(loaded.catalog, loaded.session, one)

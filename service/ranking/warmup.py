@@ -27,7 +27,7 @@ def check_warmup(
     requests = bundle.warmup()
     if not requests:
         raise WorkFailed(f"{bundle.path / WARMUP}: holds no request")
-    queries = [_query(catalog, request) for request in requests]
+    queries = [recorded_query(catalog, request) for request in requests]
     shares = bundle.manifest.mixture is not None
     for answers in ([run([query])[0] for query in queries], run(queries)):
         for line, (request, lists) in enumerate(zip(requests, answers, strict=True), start=1):
@@ -39,7 +39,8 @@ def check_warmup(
                     )
 
 
-def _query(catalog: Catalog, request: WarmupRequest) -> Query:
+def recorded_query(catalog: Catalog, request: WarmupRequest) -> Query:
+    """What was asked when a request was recorded."""
     history = np.array(
         [
             catalog.item_index(domain, item_id) if domain in catalog.domain_number else 0
