@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Literal
 
 from formats.bundle import MAX_K, Bundle
 from formats.errors import WorkFailed
@@ -18,6 +19,8 @@ from service.ranking.session import CPU, CUDA, TENSORRT, new_session, one_line
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+DEVICE: Literal["cuda", "cpu"] = "cuda"  # where the buffers are; tests without a GPU have them elsewhere
 
 Options = Mapping[str, Mapping[str, str]]
 
@@ -147,7 +150,7 @@ def open_way(way: Way, model: bytes, bundle: Bundle, settings: Settings, count: 
         unbound,
         bundle.manifest,
         Buckets.up_to(settings.max_batch),
-        device="cuda",
+        device=DEVICE,
         graphs=way.graphs,
         count=count,
     )

@@ -165,3 +165,44 @@ async def test_what_became_of_a_batch_is_told():
         await answer(batcher, 1, in_seconds(10))
     assert [(times.size, times.left, len(times.queued_s)) for times in seen] == [(1, 0, 1)]
     assert seen[0].run_s >= 0
+
+
+async def test_the_thread_that_runs_batches_also_does_what_is_called():
+    gate = Gate()
+    gate.open.set()
+    async with MicroBatcher(gate.run, max_batch=8, max_wait_s=0, queue_limit=100) as batcher:
+        opened_by = await batcher.call(threading.get_ident)
+        assert await answer(batcher, 1, in_seconds(10)) == 2
+    assert gate.threads == {opened_by}
+
+
+async def test_a_call_that_fails_fails_its_caller_alone():
+    gate = Gate()
+    gate.open.set()
+
+    def fail():
+        raise ValueError("no such file")
+
+    async with MicroBatcher(gate.run, max_batch=8, max_wait_s=0, queue_limit=100) as batcher:
+        with pytest.raises(ValueError, match="no such file"):
+            await batcher.call(fail)
+        assert await answer(batcher, 1, in_seconds(10)) == 2
+
+
+async def test_a_call_that_nobody_waits_for_any_more_does_not_hold_the_event_loop():
+    started, let_go = threading.Event(), threading.Event()
+
+    def slow():
+        started.set()
+        assert let_go.wait(10)
+
+    batcher = MicroBatcher(list, max_batch=8, max_wait_s=0, queue_limit=100)
+    await batcher.__aenter__()
+    call = asyncio.create_task(batcher.call(slow))
+    await asyncio.to_thread(started.wait, 10)
+    call.cancel()
+    closing = asyncio.create_task(batcher.__aexit__())
+    await asyncio.sleep(0.05)  # the loop still turns
+    assert not closing.done()
+    let_go.set()
+    await closing
