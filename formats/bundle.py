@@ -16,25 +16,28 @@ popularity, so that the graph's ties go to the more popular item.
 import hashlib
 import json
 import math
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from formats.errors import WorkFailed
 from formats.folders import new_folder
+from formats.graphs import GraphValue, read_graph
 from formats.manifests import checked, read_json_object, sha256_of
 from formats.neighbours import NEIGHBOURS, read_neighbours
 from formats.vectors import VECTORS, read_vectors
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_K = 100
+# Export writes about 0.1 MB. Each line costs a run of the graph at every start and switch.
+WARMUP_LIMIT_BYTES = 8 * 2**20
 MANIFEST, GRAPH, ITEMS, WARMUP, CARD = "manifest.json", "ranker.onnx", "items.parquet", "warmup.jsonl", "README.md"
 
 
@@ -87,7 +90,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     schema_version: Literal[1] = SCHEMA_VERSION
     model_version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
-    created_at: datetime
+    created_at: AwareDatetime
     domains: tuple[str, ...] = Field(min_length=1)
     items_per_domain: dict[str, int]
     max_history: int = Field(ge=1)
@@ -117,7 +120,7 @@ class WarmupRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     user_id: str
     history: list[tuple[str, str]] = Field(description="(domain, item_id), oldest first")
-    k: int
+    k: int = Field(ge=1, le=MAX_K)
     answer: dict[str, list[tuple[str, float]]] = Field(description="domain -> (item_id, score), best first")
 
 
@@ -134,8 +137,20 @@ class Bundle:
         return self.path / GRAPH
 
     def items(self) -> pl.DataFrame:
-        """The catalogue in order of item_index, which starts at 1."""
-        return pl.read_parquet(self.path / ITEMS)
+        """The catalogue in order of item_index, which starts at 1.
+
+        Raises:
+            WorkFailed: it cannot be read, or holds another number of items than the manifest says.
+        """
+        file, wanted = self.path / ITEMS, self.manifest.items
+        try:
+            # Before they are read: a few kilobytes of Parquet can hold billions of equal rows.
+            rows = pl.scan_parquet(file).select(pl.len()).collect().item()
+            if rows != wanted:
+                raise WorkFailed(f"{file}: domain: {rows} rows, not the {wanted} of {MANIFEST}")
+            return pl.read_parquet(file)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise WorkFailed(f"{file}: cannot be read as Parquet: {' '.join(str(error).split())[:300]}") from error
 
     def recent(self) -> NDArray[np.float32]:
         """The graph's input `recent` as it was at the export, [half-lives, items + 2]; no rows if it reads none."""
@@ -159,9 +174,22 @@ class Bundle:
         return read_neighbours(self.path / NEIGHBOURS, tuple(self.manifest.items_per_domain.values()))
 
     def warmup(self) -> list[WarmupRequest]:
-        """The recorded requests."""
-        lines = (self.path / WARMUP).read_text().splitlines()
-        return [WarmupRequest.model_validate_json(line) for line in lines]
+        """The recorded requests.
+
+        Raises:
+            WorkFailed: names the line and the field that do not fit.
+        """
+        file, requests = self.path / WARMUP, []
+        if (size := file.stat().st_size) > WARMUP_LIMIT_BYTES:
+            raise WorkFailed(f"{file}: {size} bytes, at most {WARMUP_LIMIT_BYTES} are asked again")
+        # Of bytes: of a text, the separators of Unicode, which may stand in an id, would end a line, too.
+        for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+            try:
+                requests.append(WarmupRequest.model_validate_json(line))
+            except ValidationError as error:
+                first = error.errors(include_input=False, include_url=False)[0]
+                raise WorkFailed(f"{file}:{number}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        return requests
 
 
 def write_bundle(
@@ -193,7 +221,7 @@ def read_bundle(path: Path) -> Bundle:
         WorkFailed: names the file and the field that do not fit.
     """
     manifest = _read_manifest(path / MANIFEST)
-    present = {file.name for file in path.iterdir()} - {MANIFEST}
+    present = _files(path) - {MANIFEST}
     similar = {VECTORS, NEIGHBOURS}
     for name in (GRAPH, ITEMS, WARMUP, CARD, *(sorted(similar) if similar & manifest.files.keys() else ())):
         if name not in manifest.files:
@@ -210,10 +238,14 @@ def read_bundle(path: Path) -> Bundle:
     ):
         if getattr(manifest, field) != wanted:
             raise WorkFailed(f"{path / MANIFEST}: {field}: not those of schema version {SCHEMA_VERSION}")
+    graph_reads, graph_answers = read_graph(path / GRAPH)
+    _check_values(path / GRAPH, "input", graph_reads, manifest.inputs)
+    _check_values(path / GRAPH, "output", graph_answers, manifest.outputs)
     bundle = Bundle(path, manifest)
     _check_items(bundle)
     bundle.vectors()  # to read these is to check them
     bundle.neighbours()
+    bundle.warmup()
     return bundle
 
 
@@ -278,6 +310,35 @@ def _inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     return graph_inputs(len(manifest.domains), manifest.max_history + 1, recent)
 
 
+def _files(path: Path) -> set[str]:
+    """The names in a bundle's folder, each of a file of its own: a link could lead out of it, a pipe never ends."""
+    names = set()
+    for file in path.iterdir():
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise WorkFailed(f"{file}: not a regular file")
+        names.add(file.name)
+    return names
+
+
+def _check_values(file: Path, side: str, found: Sequence[GraphValue], wanted: Sequence[TensorSpec]) -> None:
+    """Compare the graph's inputs or outputs with the manifest's; their free dimensions may have other names."""
+    by_name = {value.name: value for value in found}
+    for spec in wanted:
+        value = by_name.pop(spec.name, None)
+        if value is None:
+            raise WorkFailed(f"{file}: {side} {spec.name}: missing")
+        if value.dtype != spec.dtype:
+            raise WorkFailed(f"{file}: {side} {spec.name}: of {value.dtype}, not {spec.dtype}")
+        if value.shape is None or _sizes(value.shape) != _sizes(spec.shape):
+            raise WorkFailed(f"{file}: {side} {spec.name}: of shape {value.shape}, not {spec.shape}")
+    if by_name:
+        raise WorkFailed(f"{file}: {side} {next(iter(by_name))}: not one of schema version {SCHEMA_VERSION}")
+
+
+def _sizes(shape: tuple[int | str, ...]) -> list[int | None]:
+    return [size if isinstance(size, int) else None for size in shape]
+
+
 def _check_items(bundle: Bundle) -> None:
     file, manifest = bundle.path / ITEMS, bundle.manifest
     items = bundle.items()
@@ -285,6 +346,14 @@ def _check_items(bundle: Bundle) -> None:
     for column in ("item_index", "item_id", "domain", "popularity", *recent):
         if column not in items.columns:
             raise WorkFailed(f"{file}: {column}: column is missing")
+        kind = items.schema[column]
+        if not (_is_text(kind) if column in {"item_id", "domain"} else kind.is_numeric()):
+            raise WorkFailed(f"{file}: {column}: holds {kind}")
+        if items[column].has_nulls():
+            raise WorkFailed(f"{file}: {column}: a value is missing")
+    for column in {"title", "category"} & set(items.columns):
+        if not _is_text(items.schema[column]):
+            raise WorkFailed(f"{file}: {column}: holds {items.schema[column]}")
     wanted = pl.Series(
         "domain", [name for name, count in manifest.items_per_domain.items() for _ in range(count)], dtype=pl.String
     )
@@ -292,3 +361,7 @@ def _check_items(bundle: Bundle) -> None:
         raise WorkFailed(f"{file}: domain: does not follow items_per_domain of {MANIFEST}")
     if not items["item_index"].cast(pl.Int64).equals(pl.int_range(1, len(items) + 1, eager=True).rename("item_index")):
         raise WorkFailed(f"{file}: item_index: not 1 to {len(items)} in order")
+
+
+def _is_text(kind: pl.DataType) -> bool:
+    return isinstance(kind, pl.String | pl.Categorical | pl.Enum)

@@ -29,7 +29,7 @@ def read_json_object(file: Path, schema_version: int, missing: str) -> tuple[byt
         raise WorkFailed(f"{file}: missing{missing}") from error
     except OSError as error:
         raise WorkFailed(f"{file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WorkFailed(f"{file}: not JSON: {error}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != schema_version:

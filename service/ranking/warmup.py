@@ -22,14 +22,20 @@ def check_warmup(
     """Ask every recorded request, alone and all together, and compare.
 
     Raises:
-        WorkFailed: a score or an item differs; items of nearly equal scores may change places.
+        WorkFailed: the graph fails; a score or an item differs; items of nearly equal scores may change places.
     """
     requests = bundle.warmup()
     if not requests:
         raise WorkFailed(f"{bundle.path / WARMUP}: holds no request")
     queries = [recorded_query(catalog, request) for request in requests]
     shares = bundle.manifest.mixture is not None
-    for answers in ([run([query])[0] for query in queries], run(queries)):
+    try:
+        alone, together = [run([query])[0] for query in queries], run(queries)
+    except Exception as error:  # what ONNX Runtime raises has no common base below Exception
+        raise WorkFailed(
+            f"{bundle.graph}: fails at a recorded request: {' '.join(str(error).split())[:300]}"
+        ) from error
+    for answers in (alone, together):
         for line, (request, lists) in enumerate(zip(requests, answers, strict=True), start=1):
             for domain, answer in zip(catalog.domains, lists, strict=True):
                 ours = _with_ids(catalog, answer)
