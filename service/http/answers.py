@@ -35,7 +35,7 @@ def _encode_list(catalog: Catalog, found: DomainList) -> bytes:
     head, tail = catalog.head, catalog.tail
     return b",".join(
         [
-            b"%b%b%b%b" % (head[index], score, rank, tail[index])
+            b"".join((head[index], score, rank, tail[index]))
             if index > 0
             else b'{"item_id":%b,"score":%b%b}' % (orjson.dumps(new_ids[-1 - index]), score, rank)
             for index, score, rank in zip(found.item_index, scores, _RANKS, strict=False)
