@@ -30,7 +30,7 @@ from service.ranking.catalog import NO_ITEMS, Catalog
 from service.ranking.popularity import most_popular, with_new_items
 from service.ranking.query import DomainList, Query
 from service.timestamps import seconds_of
-from service.users import all_seen, new_seen
+from service.users import known_events, new_seen, seen_before
 
 log = logging.getLogger(__name__)
 
@@ -238,9 +238,8 @@ def _query(model: LiveModel, asked: _Asked, stored: History | None) -> Query:
     if stored is None:
         seen = history = NO_ITEMS if asked.history is None else asked.history
     else:
-        history = catalog.by_hash(stored.events["item_hash"])
-        history = history[history > 0]
-        seen = all_seen(stored, catalog)
+        history = known_events(stored, catalog)
+        seen = np.concatenate([history, seen_before(stored, catalog)])
     exclude = np.concatenate([seen if request.exclude_seen else NO_ITEMS, asked.excluded, model.states.unavailable])
     return Query(history, exclude, asked.restricted, asked.include, request.k, _new_excluded(model, request, stored))
 

@@ -27,13 +27,18 @@ class ShownHistory:
     older_items: int
 
 
-def all_seen(history: History, catalog: Catalog) -> NDArray[np.int32]:
-    """Indices of every item that the user has ever had, in any order, some more than once.
-
-    Of those from before the newest events a few others may be among them, but none is missing (`service.history.seen`).
-    """
+def known_events(history: History, catalog: Catalog) -> NDArray[np.int32]:
+    """Indices of the newest events' items that the catalogue knows, oldest first."""
     newest = catalog.by_hash(history.events["item_hash"])
-    return np.concatenate([newest[newest > 0], catalog.at_places(history.seen.among(catalog.hashes))])
+    return newest[newest > 0]
+
+
+def seen_before(history: History, catalog: Catalog) -> NDArray[np.int32]:
+    """Indices of the items that the user had before the newest events, in any order.
+
+    A few others may be among them, but none is missing (`service.history.seen`).
+    """
+    return catalog.at_places(history.seen.among(catalog.hashes))
 
 
 def new_seen(history: History, ranked: RankedDomain) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from service.ranking.popularity import most_popular
 from service.ranking.query import Query
 from service.ranking.ranker import rank_batch
 from service.ranking.session import open_session
-from service.users import all_seen
+from service.users import known_events, seen_before
 from tests.service.small_bundle import DOMAINS, all_items
 from tests.service.views import NO_COUNTS, view_of
 
@@ -62,8 +63,9 @@ def test_no_item_that_a_user_ever_had_is_answered_and_every_other_is(
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     history = asyncio.run(write_and_look_up(redis_url, calls, HistoryRules(limit, 90, keep_repeats)))
-    newest = catalog.by_hash(history.events["item_hash"])
-    query = Query(newest, all_seen(history, catalog), (False,) * len(DOMAINS), NO_ITEMS, 100)
+    newest = known_events(history, catalog)
+    seen = np.concatenate([newest, seen_before(history, catalog)])
+    query = Query(newest, seen, (False,) * len(DOMAINS), NO_ITEMS, 100)
     ever = {item for call in calls for item, _ in call}
     for lists in (rank_batch(catalog, session, NO_COUNTS, [query])[0], most_popular(view_of(bundle, catalog), query)):
         answered = {

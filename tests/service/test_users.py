@@ -12,7 +12,7 @@ from service.history.seen import NOTHING_SEEN, seen_of
 from service.ranking.catalog import read_catalog
 from service.ranking.decay import DecayedCounts
 from service.ranking.popularity_view import Viewer
-from service.users import ShownEvent, ShownHistory, all_seen, new_seen, show
+from service.users import ShownEvent, ShownHistory, known_events, new_seen, seen_before, show
 from tests.service.small_bundle import all_items, ids
 
 
@@ -47,9 +47,10 @@ def test_an_empty_history_is_empty(catalog):
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([*all_items(), ("Toys", "gone")])), st.lists(st.sampled_from(all_items())))
 def test_every_item_that_a_user_had_is_found_wherever_it_is_stored(catalog, newest, older):
-    seen = seen_of(item_hashes(older))
-    expected = {catalog.item_index(*item) for item in [*newest, *older]} - {0}
-    assert set(all_seen(history(newest, seen), catalog).tolist()) == expected
+    stored = history(newest, seen_of(item_hashes(older)))
+    newest_indices = [index for item in newest if (index := catalog.item_index(*item))]
+    assert known_events(stored, catalog).tolist() == newest_indices
+    assert set(seen_before(stored, catalog).tolist()) == {catalog.item_index(*item) for item in older}
 
 
 @settings(deadline=None)
