@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -28,6 +28,10 @@ from service.ranking.live_popularity import LivePopularity
 from service.recommend import Recommender
 from service.redis_client.client import open_redis
 from service.settings import Settings, read_settings
+from service.tracing import open_tracing
+
+if TYPE_CHECKING:
+    from service.spans import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,10 @@ class Service(Door):
                 allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
                 expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
             )
+
+    def trace(self, tracing: "Tracing") -> None:
+        """Make a span of each request from now on."""
+        self._serve = tracing.around(self._serve)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; or the lifespan, whose failure is told in one line instead of a traceback."""
@@ -73,10 +81,13 @@ def create_app(settings: Settings | None = None) -> Service:
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as resources:
             try:
+                tracing = await resources.enter_async_context(open_tracing())
                 parts = await _open(settings, metrics, resources)
             except WorkFailed as error:
                 service.failed_start = error
                 raise
+            if tracing is not None:
+                service.trace(tracing)
             yield {**parts, "metrics": metrics, "gate": gate, "is_draining": lambda: service.draining}
 
     api = FastAPI(
@@ -85,6 +96,8 @@ def create_app(settings: Settings | None = None) -> Service:
         description="Recommendations per domain from one shared history.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # FastAPI's own spans would be second ones, and name paths, in which user ids are.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     api.include_router(router)
     answer_problems(api)

@@ -10,6 +10,8 @@ import orjson
 
 # Set by the door for each request; empty outside of one.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+# Trace and span of the request, in hexadecimal digits, where requests are traced.
+trace_ids: ContextVar[tuple[str, str] | None] = ContextVar("trace_ids", default=None)
 
 _KNOWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
@@ -27,6 +29,8 @@ class JsonFormatter(logging.Formatter):
         }
         if current := request_id.get():
             line["request_id"] = current
+        if traced := trace_ids.get():
+            line["trace_id"], line["span_id"] = traced
         line |= {name: value for name, value in vars(record).items() if name not in _KNOWN}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

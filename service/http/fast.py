@@ -11,7 +11,6 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -45,10 +44,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
-State = dict[str, Any]
 Answer = tuple[int, bytes, Headers]  # status, body, more headers
-# What the lifespan opened, the body, and on the clock of time.monotonic: when the request began, its deadline.
-Handler = Callable[[State, bytes, float, float], Awaitable[Answer]]
+# The request, its body, and on the clock of time.monotonic: when it began, its deadline. What the lifespan opened is scope["state"].
+Handler = Callable[[Scope, bytes, float, float], Awaitable[Answer]]
 Body = TypeVar("Body")
 
 log = logging.getLogger(__name__)
@@ -124,7 +122,7 @@ class Door:
             self._gate.check(scope, ROLES[scope["path"]])
             body = await self._read_json(scope, receive)
             with ClientWatch(receive):
-                status, answer, headers = await handler(scope["state"], body, start, deadline)
+                status, answer, headers = await handler(scope, body, start, deadline)
         except ClientLeft:
             self._metrics.abandoned()
         except ServiceError as error:
@@ -135,33 +133,38 @@ class Door:
         else:
             await self._respond(scope, send, status, answer, (*_JSON, *headers))
 
-    async def _recommend(self, state: State, body: bytes, start: float, deadline: float) -> Answer:
-        recommender: Recommender = state["recommender"]
+    async def _recommend(self, scope: Scope, body: bytes, start: float, deadline: float) -> Answer:
+        recommender: Recommender = scope["state"]["recommender"]
         answer = await recommender.recommend(decode_request(body), deadline)
         encoded = encode_answer(answer)
-        return 200, encoded, self._timed([answer], start)
+        return 200, encoded, self._timed(scope, [answer], start)
 
-    async def _recommend_all(self, state: State, body: bytes, start: float, deadline: float) -> Answer:
-        recommender: Recommender = state["recommender"]
+    async def _recommend_all(self, scope: Scope, body: bytes, start: float, deadline: float) -> Answer:
+        recommender: Recommender = scope["state"]["recommender"]
         requests = decode_batch(body).requests
         answers = await recommender.recommend_all(requests, deadline)
         encoded = b'{"results":[%b]}' % b",".join(map(encode_answer, answers))
-        return 200, encoded, self._timed(answers, start)
+        return 200, encoded, self._timed(scope, answers, start)
 
-    def _timed(self, answers: Sequence[Recommendation], start: float) -> Headers:
-        """Server-Timing of one call; of several answers, the slowest of each stage."""
+    def _timed(self, scope: Scope, answers: Sequence[Recommendation], start: float) -> Headers:
+        """Server-Timing of one call, also left in the scope for its trace; of several answers, the slowest of each stage."""
         total_s = time.monotonic() - start
+        history_s = queue_s = inference_s = 0.0
         for answer in answers:
             spent = answer.timing
             waited_s = spent.history_s + spent.queue_s + spent.inference_s
             self._metrics.answered(answer.source, answer.catalog.model_version, total_s, max(0.0, total_s - waited_s))
-        stages = [max(stage) for stage in zip(*(astuple(answer.timing) for answer in answers), strict=True)]
-        stages.append(max(0.0, total_s - sum(stages)))
-        return ((b"server-timing", _SERVER_TIMING % tuple(1000 * seconds for seconds in stages)),)
+            history_s = max(history_s, spent.history_s)
+            queue_s = max(queue_s, spent.queue_s)
+            inference_s = max(inference_s, spent.inference_s)
+        scope["answered"] = answers, (history_s, queue_s, inference_s)
+        rest_s = max(0.0, total_s - history_s - queue_s - inference_s)
+        stages_ms = (1000 * history_s, 1000 * queue_s, 1000 * inference_s, 1000 * rest_s)
+        return ((b"server-timing", _SERVER_TIMING % stages_ms),)
 
-    async def _take_events(self, state: State, body: bytes, _start: float, _deadline: float) -> Answer:
-        models: Models = state["models"]
-        intake: Intake = state["intake"]
+    async def _take_events(self, scope: Scope, body: bytes, _start: float, _deadline: float) -> Answer:
+        models: Models = scope["state"]["models"]
+        intake: Intake = scope["state"]["intake"]
         taken = await intake.take(decode_events(body).events, models.serving.catalog.domain_number)
         for outcome, count in (
             ("accepted", taken.accepted),
@@ -366,6 +369,11 @@ async def _drain(receive: Receive) -> None:
         return
 
 
+def route_of(scope: Scope) -> str | None:
+    """The route's pattern, without ids; None before FastAPI has found it, and where there is none."""
+    return scope["path"] if scope["path"] in ROLES else getattr(scope.get("route"), "path", None)
+
+
 def _route(scope: Scope) -> str:
-    """The route's pattern as a metric label; whatever else is asked for is one label, or the labels would have no end."""
-    return scope["path"] if scope["path"] in ROLES else getattr(scope.get("route"), "path", "other")
+    """The metric's label; whatever else is asked for is one label, or the labels would have no end."""
+    return route_of(scope) or "other"
