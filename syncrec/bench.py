@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from formats.errors import WrongUse
-from syncrec import bench_serve
+from syncrec import bench_gpu, bench_serve
 from syncrec.console import table, write_json
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serve = _add(benchmarks, "serve", "the service beside plain FastAPI, and mosec if there is one", bench_serve.run)
     serve.description = bench_serve.__doc__
     bench_serve.add_arguments(serve)
+    gpu = _add(benchmarks, "gpu", "a bundle on a GPU: answers beside the CPU's, time per batch size", bench_gpu.run)
+    gpu.description = bench_gpu.__doc__
+    bench_gpu.add_arguments(gpu)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ CUDA: with CUDA graphs, else without. TensorRT: in half precision, else in singl
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
 from formats.bundle import MAX_K, Bundle
@@ -99,12 +98,7 @@ def open_gpu_session(
     Raises:
         WorkFailed: no way works.
     """
-    onnxruntime = import_onnxruntime()
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # without it the CUDA libraries from PyPI are not found
     model = with_fixed_k(bundle.graph.read_bytes(), MAX_K)
-    if settings.providers == "tensorrt":
-        settings.tensorrt_cache_dir.mkdir(parents=True, exist_ok=True)
 
     def opened(way: Way) -> BoundSession:
         session = open_way(way, model, bundle, settings, count)
@@ -112,20 +106,23 @@ def open_gpu_session(
         return session
 
     tried = ways(settings)
-    on_cpu = [CPU] if settings.providers == "auto" else []
-    for way, following in zip_longest(tried, [*(one.name for one in tried[1:]), *on_cpu]):
+    last_resort = CPU if settings.providers == "auto" else None
+    for way, following in zip(tried, [*(one.name for one in tried[1:]), last_resort], strict=True):
         try:
             return opened(way)
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
-            if following is None or (isinstance(error, NoSuchProvider) and not on_cpu):
+            instead = last_resort if isinstance(error, NoSuchProvider) else following
+            if instead is None:
                 raise _refused(bundle, way, error) from error
             log.warning(
                 "%s does not work for model %s, %s is next: %s",
                 way.name,
                 bundle.manifest.model_version,
-                following,
+                instead,
                 one_line(error),
             )
+            if instead == CPU:
+                break
     return None
 
 
@@ -136,6 +133,11 @@ def open_way(way: Way, model: bytes, bundle: Bundle, settings: Settings, count: 
         NoSuchProvider: ONNX Runtime takes another provider than the first.
         WorkFailed: it refuses the graph or the options.
     """
+    onnxruntime = import_onnxruntime()
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # without it the CUDA libraries from PyPI are not found
+    if TENSORRT in way.providers:
+        settings.tensorrt_cache_dir.mkdir(parents=True, exist_ok=True)
     session = new_session(model, bundle.graph, settings.threads, way.providers)
     # Decided by what the session runs on, never by get_available_providers(): the GPU wheel lists CUDA without a GPU.
     wanted, got = next(iter(way.providers)), session.get_providers()[0]

@@ -38,10 +38,10 @@ def check_warmup(
     for answers in (alone, together):
         for line, (request, lists) in enumerate(zip(requests, answers, strict=True), start=1):
             for domain, answer in zip(catalog.domains, lists, strict=True):
-                ours = _with_ids(catalog, answer)
-                if difference := _difference(ours, dict(request.answer.get(domain, [])), shares):
+                ours = with_ids(catalog, answer)
+                if differs := difference(ours, dict(request.answer.get(domain, [])), shares):
                     raise WorkFailed(
-                        f"{bundle.path / WARMUP}:{line}: the graph answers otherwise than at export: {domain}: {difference}"
+                        f"{bundle.path / WARMUP}:{line}: the graph answers otherwise than at export: {domain}: {differs}"
                     )
 
 
@@ -57,13 +57,14 @@ def recorded_query(catalog: Catalog, request: WarmupRequest) -> Query:
     return Query(history, history, (False,) * len(catalog.domains), NO_ITEMS, request.k)
 
 
-def _with_ids(catalog: Catalog, answer: DomainList) -> dict[str, float]:
+def with_ids(catalog: Catalog, answer: DomainList) -> dict[str, float]:
+    """Item ids and scores of a list, best first."""
     return {
         catalog.item_ids[index]: float(score) for index, score in zip(answer.item_index, answer.scores, strict=True)
     }
 
 
-def _difference(ours: Mapping[str, float], recorded: Mapping[str, float], shares: bool = False) -> str | None:
+def difference(ours: Mapping[str, float], recorded: Mapping[str, float], shares: bool = False) -> str | None:
     """What differs between two lists, best first; None if nothing but the order of near-ties."""
     if len(ours) != len(recorded):
         return f"{len(ours)} items instead of {len(recorded)}"

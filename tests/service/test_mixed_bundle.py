@@ -12,7 +12,7 @@ from formats.manifests import sha256_of
 from service.ranking.catalog import read_catalog
 from service.ranking.ranker import rank_batch
 from service.ranking.session import open_session
-from service.ranking.warmup import _difference, check_warmup
+from service.ranking.warmup import difference, check_warmup
 from tests.service.running import serve, wait_for
 from training.export import ask
 from training.served_ranker import served_ranker
@@ -139,11 +139,11 @@ def test_other_counts_than_the_recorded_ones_are_noticed(tiny_mixed_bundle):
 
 def test_differences_of_shares_are_measured_by_the_first_place():
     recorded = {"a": 0.02, "b": 0.01, "c": 0.001}
-    assert _difference({"a": 0.0201, "b": 0.0101, "c": 0.0011}, recorded, shares=True) is None
-    assert _difference({"a": 0.0204, "b": 0.01, "c": 0.001}, recorded, shares=True) is not None
-    assert _difference({"b": 0.02, "a": 0.01, "c": 0.001}, recorded, shares=True) is not None
-    assert _difference({"a": 0.02, "b": 0.01, "d": 0.001}, recorded, shares=True) is None  # a tie below the cut
-    assert _difference({"a": 0.02, "d": 0.01, "c": 0.001}, recorded, shares=True) is not None
-    assert _difference({"b": 0.0, "a": 0.0}, {"a": 0.0, "b": 0.0}, shares=True) is None
-    assert _difference({"a": 1e-6, "b": 0.0}, {"a": 0.0, "b": 0.0}, shares=True) is not None
-    assert _difference({}, {}, shares=True) is None
+    assert difference({"a": 0.0201, "b": 0.0101, "c": 0.0011}, recorded, shares=True) is None
+    assert difference({"a": 0.0204, "b": 0.01, "c": 0.001}, recorded, shares=True) is not None
+    assert difference({"b": 0.02, "a": 0.01, "c": 0.001}, recorded, shares=True) is not None
+    assert difference({"a": 0.02, "b": 0.01, "d": 0.001}, recorded, shares=True) is None  # a tie below the cut
+    assert difference({"a": 0.02, "d": 0.01, "c": 0.001}, recorded, shares=True) is not None
+    assert difference({"b": 0.0, "a": 0.0}, {"a": 0.0, "b": 0.0}, shares=True) is None
+    assert difference({"a": 1e-6, "b": 0.0}, {"a": 0.0, "b": 0.0}, shares=True) is not None
+    assert difference({}, {}, shares=True) is None

@@ -210,7 +210,8 @@ def test_auto_goes_on_without_a_gpu_and_says_so(monkeypatch, tmp_path, bundle, c
     with cuda_here(monkeypatch, missing={CUDA}):
         session = load_bundle(bundle, settings_of(tmp_path, providers="auto")).session
     assert (session.asked, session.got) == ("auto", CPU)
-    assert f"{CPU} is next" in caplog.records[-1].getMessage()
+    (record,) = caplog.records
+    assert f"{CPU} is next" in record.getMessage()
 
 
 def test_memory_has_a_limit_only_where_one_is_set(tmp_path):

@@ -218,13 +218,13 @@ def test_a_missing_item_is_refused(bundle, catalog, session):
 
 
 def test_items_of_nearly_equal_scores_may_change_places():
-    from service.ranking.warmup import _difference
+    from service.ranking.warmup import difference
 
     recorded = {"a": 3.0, "b": 2.0002, "c": 2.0001, "d": 1.0001}
-    assert _difference({"a": 3.0, "c": 2.0002, "b": 2.0001, "d": 1.0001}, recorded) is None
-    assert _difference({"a": 3.0, "b": 2.0002, "c": 2.0001, "e": 1.0002}, recorded) is None
-    assert _difference({"a": 3.0, "b": 2.0002, "e": 2.0001, "c": 1.0001}, recorded) is not None
-    assert _difference({}, {}) is None
+    assert difference({"a": 3.0, "c": 2.0002, "b": 2.0001, "d": 1.0001}, recorded) is None
+    assert difference({"a": 3.0, "b": 2.0002, "c": 2.0001, "e": 1.0002}, recorded) is None
+    assert difference({"a": 3.0, "b": 2.0002, "e": 2.0001, "c": 1.0001}, recorded) is not None
+    assert difference({}, {}) is None
 
 
 def test_categories_group_items_and_items_without_one_are_in_none(tmp_path):
