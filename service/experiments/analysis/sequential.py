@@ -22,8 +22,9 @@ Floats = NDArray[np.float64]
 # The level of an early look is never below: O'Brien and Fleming leave nothing to spend on day 1 of 28, and an interval
 # needs a level. 100 such looks add 1e-10 to the error.
 SMALLEST_LEVEL: Final = 1e-12
-# Nodes of Gauss-Legendre between the bounds: four decimals of the published bounds take 60, 100 looks 300.
+# Nodes of Gauss-Legendre between the bounds, and how near looks may be so that the nodes still resolve the step between.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
+NEAREST: Final = 1e-3
 # Beyond so many standard deviations there is nothing to integrate.
 _FAR: Final = 8.5
 
@@ -37,11 +38,11 @@ def nominal_levels(fractions: Sequence[float], level: float = LEVEL) -> Floats:
     """Two-sided level at which each look is tested, so that the error of all looks together is `level`.
 
     Args:
-        fractions: of the test at each look, rising, in (0, 1].
+        fractions: of the test at each look, rising by at least `NEAREST`, in (0, 1].
     Source: Armitage, McPherson and Rowe 1969 for the recursion; Lan and DeMets 1983 for the spending.
     """
-    if not fractions or fractions[0] <= 0 or fractions[-1] > 1 or not bool(np.all(np.diff(fractions) > 0)):
-        raise ValueError("fractions of the looks must rise, above 0 and up to 1")
+    if not fractions or fractions[-1] > 1 or bool(np.any(np.diff([0, *fractions]) < NEAREST * (1 - 1e-9))):
+        raise ValueError(f"fractions of the looks must rise by at least {NEAREST}, from 0 up to 1")
     bounds: list[float] = []
     before, used = 0.0, 0.0
     # The score S = Z * sqrt(fraction) is a Brownian motion; its density over the paths that were not stopped.

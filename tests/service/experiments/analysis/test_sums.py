@@ -23,10 +23,7 @@ def test_merged_chunks_are_numpys_moments_of_all(seed, sizes, far):
     n = sum(sizes) + 2
     everything = columns(n, seed, far)
     edges = np.cumsum([0, *sizes, 2])
-    chunks = [
-        Sums.of({name: values[a:b] for name, values in everything.items()})
-        for a, b in pairwise(edges)
-    ]
+    chunks = [Sums.of({name: values[a:b] for name, values in everything.items()}) for a, b in pairwise(edges)]
     merged = sum(chunks[1:], chunks[0])
     values = np.stack(list(everything.values()))
     expected = np.cov(values)
