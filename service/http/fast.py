@@ -120,7 +120,8 @@ class Door:
         try:
             deadline = start + min(self._request_timeout_s, _timeout_s(scope))
             self._gate.check(scope, ROLES[scope["path"]])
-            body = await self._read_json(scope, receive)
+            _check_media_type(scope)
+            body = await self._read_body(scope, receive)
             with ClientWatch(receive):
                 status, answer, headers = await handler(scope, body, start, deadline)
         except ClientLeft:
@@ -194,7 +195,11 @@ class Door:
             if _content_length(scope) > self._body_limit_bytes:
                 await _drain(receive)
                 raise BodyTooLarge(self._body_limit_bytes)
+            if _header(scope, b"transfer-encoding") is not None:  # how long the body will be is not known
+                receive = _replayed(await self._read_body(scope, receive), receive)
             await self.api(scope, receive, send_on)
+        except ClientLeft:
+            self._metrics.abandoned()
         except ServiceError as error:
             await self._refuse(scope, send, error)
         except Exception:  # our bug, not a condition: 500 with the request id, and the traceback in the log
@@ -202,8 +207,7 @@ class Door:
             if not started:
                 await self._respond(scope, send, 500, encode_bug(scope["request_id"]), _PROBLEM)
 
-    async def _read_json(self, scope: Scope, receive: Receive) -> bytes:
-        _check_media_type(scope)
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._body_limit_bytes
         if _content_length(scope) > limit:
             await _drain(receive)
@@ -354,6 +358,16 @@ async def _receive(receive: Receive) -> Message:
     if message["type"] == "http.disconnect":
         raise ClientLeft
     return message
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """What receives a body that was read before, and then what comes after it."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_on() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_on
 
 
 async def _drain(receive: Receive) -> None:

@@ -34,7 +34,8 @@ class Gate:
 
     def hides(self, scope: Any) -> bool:
         """Whether the public port does not have this path, though the admin port may."""
-        return scope["path"] in self._hidden and not self._is_admin_port(scope)
+        # Starlette's patterns end with `$`, which matches before a closing line break, too.
+        return scope["path"].removesuffix("\n") in self._hidden and not self._is_admin_port(scope)
 
     def _is_admin_port(self, scope: Any) -> bool:
         return bool(self._admin_port) and scope["server"][1] == self._admin_port

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
+from starlette.convertors import Convertor, register_url_convertor
 
 from service.errors import StoreUnavailable, UnknownDomain, UnknownItem
 from service.failures import REDIS_FAILURES, short_reason
@@ -48,6 +49,22 @@ from service.models.models import ModelState
 from service.ranking.item_states import ItemState
 from service.users import show
 
+
+class AnyText(Convertor[str]):
+    """An id in a path. Starlette's own `path` does not match a line break, which an id may hold."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+register_url_convertor("id", AnyText())
 router = APIRouter()
 
 RECOMMEND_JS = files("service.pages").joinpath("recommend.js").read_bytes()
@@ -81,9 +98,7 @@ async def events(body: EventsBody) -> EventsTaken:
     raise AssertionError(f"the door answers this route, it stands here for OpenAPI: {body}")
 
 
-@router.get(
-    "/items/{domain}/{item_id:path}/similar", responses=_problems(404, 422), tags=["items"], dependencies=[READ]
-)
+@router.get("/items/{domain}/{item_id:id}/similar", responses=_problems(404, 422), tags=["items"], dependencies=[READ])
 async def similar(
     models: TheModels,
     domain: AnId,
@@ -116,7 +131,7 @@ async def similar(
         )
 
 
-@router.put("/items/{domain}/{item_id:path}", responses=_problems(404, 422, 503), tags=["items"], dependencies=[ADMIN])
+@router.put("/items/{domain}/{item_id:id}", responses=_problems(404, 422, 503), tags=["items"], dependencies=[ADMIN])
 async def put_item(models: TheModels, items: TheItems, domain: AnId, item_id: AnId, body: ItemBody) -> ItemSet:
     """Set whether an item may be recommended, and its categories. Every replica follows within a second."""
     catalog = models.serving.catalog
@@ -132,7 +147,7 @@ async def put_item(models: TheModels, items: TheItems, domain: AnId, item_id: An
     return ItemSet(domain=domain, item_id=item_id, available=body.available, categories=body.categories, known=known)
 
 
-@router.get("/users/{user_id:path}/history", responses=_problems(422, 503), tags=["users"], dependencies=[READ])
+@router.get("/users/{user_id:id}/history", responses=_problems(422, 503), tags=["users"], dependencies=[READ])
 async def history(histories: Histories, models: TheModels, user_id: AnId) -> UserHistory:
     """What is stored of a user, in terms of the served model."""
     stored = await histories.look_up(user_id)
@@ -157,7 +172,7 @@ async def history(histories: Histories, models: TheModels, user_id: AnId) -> Use
     )
 
 
-@router.delete("/users/{user_id:path}", responses=_problems(422, 503), tags=["users"], dependencies=[ADMIN])
+@router.delete("/users/{user_id:id}", responses=_problems(422, 503), tags=["users"], dependencies=[ADMIN])
 async def erase(redis: TheRedis, user_id: AnId) -> Erased:
     """Erase everything that is held on a user."""
     return Erased(user_id=user_id, erased=await erase_user(redis, user_id))

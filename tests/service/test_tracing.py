@@ -158,9 +158,9 @@ def test_no_id_of_a_user_or_an_item_is_in_any_span(traced, to, monkeypatch):
         service.recommend(user_id="u-secret", history=[{"domain": "Books", "item_id": "i-secret"}])
     names = {span.name for span in to.requests}
     assert names == {
-        "GET /users/{user_id:path}/history",
-        "DELETE /users/{user_id:path}",
-        "GET /items/{domain}/{item_id:path}/similar",
+        "GET /users/{user_id:id}/history",
+        "DELETE /users/{user_id:id}",
+        "GET /items/{domain}/{item_id:id}/similar",
         "GET",
         "POST /recommend",
         "POST /events",
