@@ -128,9 +128,8 @@ def answer_problems(api: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if (
-            error.status_code == 400
-        ):  # FastAPI's word for bytes that are no text, or too deep; other bad JSON is 422 with it, too
+        # FastAPI's word for bytes that are no text, or are nested too deep; other bad JSON is 422 to FastAPI, too.
+        if error.status_code == 400:
             refused = InvalidRequest([FieldError("", "not JSON")])
             return respond(*encode_error(refused, request.scope["request_id"]))
         body = encode_problem(error.status_code, str(error.detail), request.scope["request_id"])
