@@ -227,10 +227,15 @@ def request_bytes(user_id: str, key: str) -> bytes:
     return b"%bcontent-length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
 
 
+async def measure(load: Load) -> Measured:
+    """Send a load and count."""
+    return await _Run(load).measure()
+
+
 def main() -> None:
     """Measure what standard input asks for."""
     load = Load(**json.load(sys.stdin))
-    json.dump(asdict(uvloop.run(_Run(load).measure())), sys.stdout)
+    json.dump(asdict(uvloop.run(measure(load))), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Before anything is measured: that all servers answer the same."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpx
@@ -19,22 +19,22 @@ def check_same_answers(servers: Sequence[Server], key: str, users: int) -> None:
     """
     first, *others = servers
     numbers = range(min(users, COMPARED_USERS))
-    expected = [_items(first, key, number) for number in numbers]
+    expected = _answers(first, key, numbers)
     for server in others:
-        for number, wanted in zip(numbers, expected, strict=True):
-            found = _items(server, key, number)
+        for number, wanted, found in zip(numbers, expected, _answers(server, key, numbers), strict=True):
             if found != wanted:
                 domain = next((name for name in wanted if found.get(name) != wanted[name]), "other domains")
                 raise WorkFailed(f"{server.name} and {first.name} answer otherwise for u{number}: {domain}")
 
 
-def _items(server: Server, key: str, number: int) -> dict[str, list[str]]:
-    response = httpx.post(
-        f"http://127.0.0.1:{server.port}/recommend",
-        json={"user_id": f"u{number}"},
-        headers={"x-api-key": key},
-        timeout=30,
-    )
+def _answers(server: Server, key: str, numbers: Iterable[int]) -> list[dict[str, list[str]]]:
+    url = f"http://127.0.0.1:{server.port}"
+    with httpx.Client(base_url=url, headers={"x-api-key": key}, timeout=30) as client:
+        return [_items(server, client, number) for number in numbers]
+
+
+def _items(server: Server, client: httpx.Client, number: int) -> dict[str, list[str]]:
+    response = client.post("/recommend", json={"user_id": f"u{number}"})
     answer: dict[str, Any] = response.json() if response.status_code == httpx.codes.OK else {}
     if answer.get("source") != "model":
         raise WorkFailed(f"{server.name} answers u{number} with {response.status_code}, not by its model")
