@@ -13,6 +13,7 @@ import os
 import platform
 import secrets
 import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -71,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise WrongUse(f"--{name} is at least {least}")
     if arguments.models is not None and arguments.preset:
         raise WrongUse("--preset makes a bundle of its own; --models names one")
+    if sys.platform != "linux":
+        raise WorkFailed("processor time is read from /proc, which is there on Linux only")
     _check_peer_python(arguments.peer_python)
     results = []
     with tempfile.TemporaryDirectory(prefix="syncrec-bench-") as folder:
@@ -158,7 +161,7 @@ def _bundle(arguments: argparse.Namespace, preset: str | None, models: Path) -> 
 
 def _check_peer_python(python: Path | None) -> None:
     if python is None:
-        print("mosec is not measured: --peer-python names a Python that has it", flush=True)
+        print("mosec is not measured: --peer-python names a Python that has it", file=sys.stderr)
         return
     imports = "import mosec, onnxruntime, numpy, redis, orjson"
     try:
