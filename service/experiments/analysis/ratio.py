@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from scipy.stats import norm
+from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import RatioOfMeans
 
 from service.experiments.analysis.sums import Sums
@@ -16,6 +17,7 @@ from service.experiments.analysis.sums import Sums
 # Below, the normal approximation says "different" too often: 5.8 % instead of 5 at 100 and 300 users an arm.
 FEWEST_USERS: Final = 500
 LEVEL: Final = 0.05
+ROUNDING: Final = 1e-12
 
 Status = Literal["measured", "too_few_users", "undefined"]
 
@@ -47,6 +49,12 @@ CLICKS_PER_REQUEST: Final = Ratio("clicks_per_request", "clicks", "requests", pr
 # `users` is 1 for each user.
 IMPRESSIONS_PER_USER: Final = Ratio("impressions_per_user", "impressions", "users")
 IMPRESSIONS_PER_REQUEST: Final = Ratio("impressions_per_request", "impressions", "requests")
+
+
+def has_past(sums: Sums, metric: Ratio) -> bool:
+    """Whether anything is known of these users from before their exposure."""
+    before = metric.before()
+    return metric.pre and before.denominator in sums.columns and sums.total(before.denominator) > 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def adjusted(control: Sums, treatment: Sums, metric: Ratio, level: float = LEVEL
     mean, so it is mean imputation, and no indicator of new users is needed; both are known before assignment,
     so that nothing is biased.
     """
-    if not metric.pre or (control + treatment).total(metric.before().denominator) <= 0:
+    if not has_past(control + treatment, metric):
         return None
     if min(control.n, treatment.n) < FEWEST_USERS:
         return _unsure(control, treatment, metric, level, "too_few_users")
@@ -120,13 +128,13 @@ def estimate(
     """The effect whatever the number of users: for checks, which rather warn once too often."""
     if min(control.n, treatment.n) < 2 or None in {metric.of(control), metric.of(treatment)}:
         return _unsure(control, treatment, metric, level, "undefined")
-    names = [metric.numerator, metric.denominator]
+    pair, names = (metric.numerator, metric.denominator), [metric.numerator, metric.denominator]
     if covariate is not None:
         if covariate.of(control) is None or covariate.of(treatment) is None:
             return _unsure(control, treatment, metric, level, "undefined")
         names += [covariate.numerator, covariate.denominator]
     arms = [sums.aggregates(tuple(names)) for sums in (control, treatment)]
-    if all(arm.ratio_var(metric.numerator, metric.denominator) <= 0 for arm in arms):
+    if not any(_varies(arm, *pair) for arm in arms):
         return _unsure(control, treatment, metric, level, "undefined")
     # Normal, not t: the bounds of looks are normal, and from 500 users on nobody can tell.
     found = RatioOfMeans(*names, confidence_level=1 - level, use_t=False).analyze_aggregates(*arms)
@@ -151,11 +159,42 @@ def estimate(
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One ratio of one group of users, with an interval, and p of it being `null`; None where nothing can be said."""
+
+    users: int
+    value: float | None
+    interval: Interval | None
+    p: float | None
+
+
+def measure(sums: Sums, metric: Ratio, null: float, level: float = LEVEL) -> Measured:
+    """The ratio by the delta method."""
+    value = metric.of(sums)
+    if value is None or sums.n < 2:
+        return Measured(sums.n, value, None, None)
+    names = (metric.numerator, metric.denominator)
+    found = sums.aggregates(names)
+    if not _varies(found, *names):
+        return Measured(sums.n, value, None, None)
+    error = math.sqrt(found.ratio_var(*names) / sums.n)
+    half = float(norm.isf(level / 2)) * error
+    p = float(2 * norm.sf(abs(value - null) / error))
+    return Measured(sums.n, value, Interval(value - half, value + half), p)
+
+
 def variance_cut(plain: Effect, cuped: Effect) -> float | None:
     """Share of the variance of the difference that CUPED removed."""
     if not plain.standard_error or cuped.standard_error is None:
         return None
     return 1 - (cuped.standard_error / plain.standard_error) ** 2
+
+
+def _varies(arm: Aggregates, numerator: str, denominator: str) -> bool:
+    """Whether the ratio differs between users at all, and not by rounding only."""
+    largest = (arm.var(numerator) + arm.mean(numerator) ** 2) / arm.mean(denominator) ** 2
+    return bool(arm.ratio_var(numerator, denominator) > ROUNDING * largest)
 
 
 def _unsure(control: Sums, treatment: Sums, metric: Ratio, level: float, status: Status) -> Effect:
