@@ -20,6 +20,7 @@ from service.http.fast import App, Door, Message, Receive, Scope, Send
 from service.http.gate import Gate
 from service.http.problems import answer_problems
 from service.http.routes import describe_problems, router
+from service.memory import give_large_blocks_back
 from service.metrics import Metrics
 from service.models.models import Models
 from service.models.registry import Registry
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None) -> Service:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        give_large_blocks_back()
         async with AsyncExitStack() as resources:
             try:
                 tracing = await resources.enter_async_context(open_tracing())

@@ -257,6 +257,7 @@ def _model(state: ModelState) -> ModelAnswer:
         return ModelAnswer(
             model_version=state.version,
             state=state.state,
+            live=state.is_live,
             problem=state.problem,
             created_at=None,
             domains=None,
@@ -266,6 +267,7 @@ def _model(state: ModelState) -> ModelAnswer:
     return ModelAnswer(
         model_version=state.version,
         state=state.state,
+        live=state.is_live,
         problem=state.problem,
         created_at=manifest.created_at,
         domains=manifest.items_per_domain,

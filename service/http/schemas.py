@@ -205,6 +205,7 @@ class ModelAnswer(BaseModel):
     state: Literal["active", "previous", "available", "damaged"] = Field(
         description="active: answers here; previous: comes back with a rollback."
     )
+    live: bool = Field(description="Whether it is loaded here: several are, where experiments compare them.")
     problem: str | None = Field(description="Why it was refused when it was tried, or what is damaged.")
     created_at: datetime | None
     domains: dict[str, int] | None = Field(description="Items per domain.")

@@ -1,8 +1,6 @@
 """LiveModel: a bundle that is loaded, checked and ranking."""
 
 import asyncio
-import ctypes
-import gc
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from formats.bundle import Bundle
 from service.errors import SimilarUnknown
+from service.memory import give_memory_back
 from service.metrics import Metrics
 from service.ranking.catalog import Catalog
 from service.ranking.item_states import CatalogStates, ItemStates, states_in
@@ -89,15 +88,7 @@ class LiveModel:
         """Wait until nobody uses it, then give its memory back."""
         await self._unused.wait()
         await self.resources.aclose()
-        await asyncio.to_thread(_give_memory_back)
-
-
-def _give_memory_back() -> None:
-    """Free what was closed now: it is in cycles, and the C library keeps freed memory for its threads."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it, and needs it
-    if trim is not None:
-        trim(0)
+        await asyncio.to_thread(give_memory_back)
 
 
 async def open_model(

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,12 +35,14 @@ class ModelState:
     """One bundle of the models folder.
 
     manifest: None where it is damaged; `problem` says why. problem: also why a whole one was refused when it was tried here.
+    is_live: whether it is loaded here; several are, where experiments compare them.
     """
 
     version: str
     state: State
     manifest: Manifest | None
     problem: str | None
+    is_live: bool
 
 
 class Models:
@@ -58,6 +60,8 @@ class Models:
         self._popularity, self._items = popularity, items
         self._folder: Path = settings.models_dir
         self._serving: LiveModel
+        self._live: dict[str, LiveModel] = {}  # the one that serves, and those that are kept beside it
+        self._kept: frozenset[str] = frozenset()
         self._record: Active | None = None
         self._refused: dict[str, tuple[str, float]] = {}  # version -> why, and when
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -69,10 +73,26 @@ class Models:
         return self._serving
 
     @contextmanager
-    def used(self) -> Iterator[LiveModel]:
-        """The model that serves now, kept open within the block."""
-        with self._serving.used() as model:
+    def used(self, version: str | None = None) -> Iterator[LiveModel]:
+        """A live model, kept open within the block: the one that serves now, or a version of `keep`.
+
+        Raises:
+            UnknownModel: that version is not live here.
+        """
+        model = self._serving if version is None else self._live.get(version)
+        if model is None:
+            raise UnknownModel(str(version))
+        with model.used():
             yield model
+
+    async def keep(self, versions: Collection[str]) -> None:
+        """Hold these versions live too, whichever serves, and let go of others. One that is refused is tried again later."""
+        async with self._changing:
+            self._kept = frozenset(versions)
+            for version in sorted(self._kept - self._live.keys()):
+                if not self._was_refused(version):
+                    await self._try_to_open(version)
+            self._let_go()
 
     async def start(self) -> None:
         """Load the active model; if none was activated, or Redis does not say, the newest.
@@ -96,7 +116,7 @@ class Models:
 
     async def close(self) -> None:
         """End ranking, once nobody waits for it any more."""
-        await asyncio.gather(self._serving.close(), *self._leaving.values())
+        await asyncio.gather(*(model.close() for model in self._live.values()), *self._leaving.values())
 
     async def activate(self, version: str) -> None:
         """Serve another bundle, here at once and on all replicas as soon as they have loaded it.
@@ -108,10 +128,12 @@ class Models:
         """
         async with self._changing:
             served = self._serving.version
-            model = self._serving if version == served else await self._open(version)
-            async with self._unless_refused(model):
+            model = self._live.get(version) or await self._open(version)
+            try:
                 await self._registry.activate(version, served)
-            self._switch_to(model)
+                self._switch_to(model)
+            finally:
+                self._let_go()
 
     async def roll_back(self) -> str:
         """Serve again what was active before the last activation.
@@ -127,11 +149,13 @@ class Models:
             if record is None:
                 raise NothingToRollBack
             back = record.previous
-            model = self._serving if back == self._serving.version else await self._open(back)
-            async with self._unless_refused(model):
+            model = self._live.get(back) or await self._open(back)
+            try:
                 if not await self._registry.roll_back(record.version, back):
                     raise NothingToRollBack
-            self._switch_to(model)
+                self._switch_to(model)
+            finally:
+                self._let_go()
             return back
 
     async def follow(self) -> None:
@@ -145,11 +169,10 @@ class Models:
             self._record = record
             if record is None or record.version == self._serving.version or self._was_refused(record.version):
                 return
-            try:
-                self._switch_to(await self._open(record.version))
-            except (UnknownModel, BundleRefused) as error:
-                self._metrics.failure("model", type(error).__name__)
-                log.error("serving %s on: %s", self._serving.version, error)  # noqa: TRY400
+            model = self._live.get(record.version) or await self._try_to_open(record.version)
+            if model is not None:
+                self._switch_to(model)
+                self._let_go()
 
     async def follow_items(self) -> None:
         """Take over what operators set of items, for every model in use.
@@ -158,7 +181,8 @@ class Models:
             RedisError, OSError, TimeoutError: Redis does not answer; call again.
         """
         await self._items.refresh()
-        await self._serving.see(self._items.current)
+        for model in list(self._live.values()):
+            await model.see(self._items.current)
 
     async def report(self) -> list[ModelState]:
         """All bundles of the folder, newest first."""
@@ -170,42 +194,47 @@ class Models:
         for version, manifest in found.items():
             state: State = "available"
             if isinstance(manifest, WorkFailed):
-                states.append(ModelState(version, "damaged", None, str(manifest)))
+                states.append(ModelState(version, "damaged", None, str(manifest), version in self._live))
                 continue
             if version == serving:
                 state = "active"
             elif record is not None and version == record.previous:
                 state = "previous"
             problem = self._refused.get(version)
-            states.append(ModelState(version, state, manifest, problem[0] if problem else None))
+            states.append(ModelState(version, state, manifest, problem[0] if problem else None, version in self._live))
         return states
-
-    @asynccontextmanager
-    async def _unless_refused(self, model: LiveModel) -> AsyncIterator[None]:
-        """Close a model that was opened in vain."""
-        try:
-            yield
-        except BaseException:
-            if model is not self._serving:
-                await model.close()
-            raise
 
     def _switch_to(self, model: LiveModel) -> None:
         old, self._serving = self._serving, model
-        if old is model:
-            return
-        log.info("serving model %s in place of %s", model.version, old.version)
-        leaving = asyncio.get_running_loop().create_task(old.close())
-        self._leaving[old.version] = leaving
-        leaving.add_done_callback(lambda _: self._leaving.pop(old.version, None))
+        if old is not model:
+            log.info("serving model %s in place of %s", model.version, old.version)
+
+    def _let_go(self) -> None:
+        """Close what neither serves nor is kept, each when nobody uses it any more."""
+        for version, model in list(self._live.items()):
+            if model is not self._serving and version not in self._kept:
+                del self._live[version]
+                self._leaving[version] = asyncio.get_running_loop().create_task(self._close(model))
+
+    async def _close(self, model: LiveModel) -> None:
+        await model.close()
+        del self._leaving[model.version]
+
+    async def _try_to_open(self, version: str) -> LiveModel | None:
+        try:
+            return await self._open(version)
+        except (UnknownModel, BundleRefused) as error:
+            self._refuse(version, error)
+            self._metrics.failure("model", type(error).__name__)
+            log.error("serving %s on: %s", self._serving.version, error)  # noqa: TRY400
+            return None
 
     async def _open(self, version: str) -> LiveModel:
         path = self._folder / version
         if not VERSION.fullmatch(version) or not path.is_dir():
             raise UnknownModel(version)
         # Its last requests may still be under way in what was loaded before.
-        if (leaving := self._leaving.get(version)) is not None:
-            await leaving
+        await asyncio.gather(*(task for name, task in self._leaving.items() if name == version))
         try:
             model = await self._load(await asyncio.to_thread(read_bundle, path))
         except (WorkFailed, OSError) as error:
@@ -219,7 +248,9 @@ class Models:
             raise WorkFailed(
                 f"{bundle.path / MANIFEST}: model_version: '{bundle.manifest.model_version}', not the folder's name"
             )
-        return await open_model(bundle, self._settings, self._popularity, self._items.current, self._metrics)
+        model = await open_model(bundle, self._settings, self._popularity, self._items.current, self._metrics)
+        self._live[model.version] = model
+        return model
 
     def _refuse(self, version: str, error: Exception) -> None:
         self._refused[version] = (str(error), asyncio.get_running_loop().time())
