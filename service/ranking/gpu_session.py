@@ -5,7 +5,10 @@ CUDA: with CUDA graphs, else without. TensorRT: in half precision, else in singl
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
+from io import StringIO
 from typing import Literal
 
 from formats.bundle import MAX_K, Bundle
@@ -133,12 +136,18 @@ def open_way(way: Way, model: bytes, bundle: Bundle, settings: Settings, count: 
         NoSuchProvider: ONNX Runtime takes another provider than the first.
         WorkFailed: it refuses the graph or the options.
     """
-    onnxruntime = import_onnxruntime()
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # without it the CUDA libraries from PyPI are not found
+    _load_libraries()
     if TENSORRT in way.providers:
         settings.tensorrt_cache_dir.mkdir(parents=True, exist_ok=True)
-    session = new_session(model, bundle.graph, settings.threads, way.providers)
+    try:
+        session = new_session(model, bundle.graph, settings.threads, way.providers)
+    except WorkFailed as error:
+        # Without its libraries CUDA is left out, but TensorRT raises this.
+        if "install TensorRT libraries" in str(error.__cause__):
+            raise NoSuchProvider(
+                f"SYNCREC_PROVIDERS={settings.providers}: the libraries of TensorRT are not found, see docs/gpu.md"
+            ) from error
+        raise
     # Decided by what the session runs on, never by get_available_providers(): the GPU wheel lists CUDA without a GPU.
     wanted, got = next(iter(way.providers)), session.get_providers()[0]
     if got != wanted:
@@ -156,6 +165,18 @@ def open_way(way: Way, model: bytes, bundle: Bundle, settings: Settings, count: 
         graphs=way.graphs,
         count=count,
     )
+
+
+@cache
+def _load_libraries() -> None:
+    """Load CUDA's libraries from where PyPI's packages put them, which ONNX Runtime does not search by itself."""
+    onnxruntime = import_onnxruntime()
+    if not hasattr(onnxruntime, "preload_dlls"):
+        return
+    with redirect_stdout(StringIO()) as told:  # where a JSON result may be going
+        onnxruntime.preload_dlls()
+    if told.getvalue():
+        log.warning("libraries of CUDA: %s", " ".join(told.getvalue().split()))
 
 
 def _refused(bundle: Bundle, way: Way, error: Exception) -> WorkFailed:

@@ -1,8 +1,10 @@
 """Ranker: catalogue, session and batcher as one thing: a query in, the best items per domain out."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ Ranked = list[DomainList]
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """A bundle in memory that answers as it did at export. Only the thread that loaded it may rank with it."""
+    """A bundle in memory that answers as it did at export. One thread at a time may rank with it: on a GPU, who loaded it."""
 
     catalog: Catalog
     session: GraphSession
@@ -142,7 +144,7 @@ async def open_ranker(
     observe: Callable[[BatchTimes], None],
     count_run: CountRun = lambda _: None,
 ) -> AsyncIterator[Ranker]:
-    """Load a bundle, then rank with it until the block ends; one thread does both.
+    """Load a bundle, then rank with it until the block ends; for a GPU one thread does both.
 
     Args:
         bundle: the model.
@@ -159,5 +161,7 @@ async def open_ranker(
         return rank_batch(loaded.catalog, loaded.session, recent(), queries)
 
     async with MicroBatcher(run, settings.max_batch, settings.max_wait_ms / 1000, settings.queue_limit, observe) as one:
-        loaded = await one.call(lambda: load_bundle(bundle, settings, count_run))
+        load = partial(load_bundle, bundle, settings, count_run)
+        # A CUDA graph is its thread's. On the CPU threads that stay do it: of every new one malloc keeps memory for itself.
+        loaded = await (one.call(load) if is_wanted(settings) else asyncio.to_thread(load))
         yield Ranker(loaded.catalog, loaded.session, one)

@@ -204,6 +204,16 @@ def test_what_was_asked_for_and_is_not_there_is_refused_at_once(monkeypatch, tmp
     assert len(made) == 1
 
 
+def test_tensorrt_without_its_libraries_is_refused_in_one_line(monkeypatch, tmp_path, bundle):
+    def refuse(*_):
+        told = "onnxruntime_pybind_state.cc:729 RegisterTensorRTPluginsAsCustomOps Please install TensorRT libraries as ..."
+        raise WorkFailed("it cannot be loaded") from RuntimeError(told)
+
+    monkeypatch.setattr(gpu_session, "new_session", refuse)
+    with pytest.raises(WorkFailed, match="SYNCREC_PROVIDERS=tensorrt: the libraries of TensorRT are not found"):
+        load_bundle(bundle, settings_of(tmp_path, providers="tensorrt"))
+
+
 def test_auto_goes_on_without_a_gpu_and_says_so(monkeypatch, tmp_path, bundle, caplog):
     monkeypatch.setattr(gpu_session, "is_wanted", lambda _: True)
     monkeypatch.setattr(ranker, "is_wanted", lambda _: True)
