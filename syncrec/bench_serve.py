@@ -126,9 +126,10 @@ def _measured(arguments: argparse.Namespace, preset: str | None, work: Path, sho
         if arguments.peer_python is not None:
             servers.append(stack.enter_context(mosec_server(shared, arguments.peer_python)))
         progress.show("their answers are compared")
-        check_same_answers(servers, key, arguments.users)
+        answer_s = check_same_answers(servers, key, arguments.users)
         warm_s, measure_s = (0.3, 1.0) if arguments.quick else (0.7, 2.5)
-        plan = Plan(3 if arguments.quick else arguments.rounds, warm_s, measure_s, arguments.users, key, [helper])
+        count = 3 if arguments.quick else arguments.rounds
+        plan = Plan(count, warm_s, measure_s, answer_s, arguments.users, key, [helper])
         loads: list[Scenario] = [Scenario(concurrency) for concurrency in ((1, 64) if arguments.quick else (1, 16, 64))]
         rounds = [one for load in loads for one in run_rounds(servers, load, plan, progress.show)]
         if not arguments.quick:

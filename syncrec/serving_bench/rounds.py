@@ -66,11 +66,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: rounds per server and load, and seconds of each round."""
+    """How to measure.
+
+    rounds: per server and load.
+    warm_s, measure_s: of a round, at least.
+    answer_s: what an answer takes without load. Where answers take long, rounds are as long as a queue of them needs.
+    """
 
     rounds: int
     warm_s: float
     measure_s: float
+    answer_s: float
     users: int
     key: str
     helpers: list[int]
@@ -128,14 +134,15 @@ def _ratios(ours: Sequence[Round], theirs: Sequence[Round], figure: str) -> tupl
 
 
 def _round(server: Server, scenario: Scenario, plan: Plan, seed: int) -> Round:
+    all_answered_s = 0.0 if scenario.rate else scenario.concurrency * plan.answer_s
     load = Load(
         port=server.port,
         users=plan.users,
         key=plan.key,
         concurrency=scenario.concurrency,
         rate=scenario.rate,
-        warm_s=plan.warm_s,
-        measure_s=plan.measure_s,
+        warm_s=max(plan.warm_s, all_answered_s),
+        measure_s=max(plan.measure_s, 2 * all_answered_s),
         server=server.processes,
         helpers=plan.helpers,
         seed=seed,

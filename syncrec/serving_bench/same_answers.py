@@ -1,5 +1,6 @@
 """Before anything is measured: that all servers answer the same."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,12 +12,15 @@ from syncrec.serving_bench.servers import Server
 COMPARED_USERS = 100
 
 
-def check_same_answers(servers: Sequence[Server], key: str, users: int) -> None:
+def check_same_answers(servers: Sequence[Server], key: str, users: int) -> float:
     """Ask every server for the same users, one at a time, and compare with the first server's answers.
 
+    Returns:
+        seconds that an answer took, on average.
     Raises:
         WorkFailed: a server does not answer by its model, or answers other items; the message names user and domain.
     """
+    started = time.perf_counter()
     first, *others = servers
     numbers = range(min(users, COMPARED_USERS))
     expected = _answers(first, key, numbers)
@@ -25,6 +29,7 @@ def check_same_answers(servers: Sequence[Server], key: str, users: int) -> None:
             if found != wanted:
                 domain = next((name for name in wanted if found.get(name) != wanted[name]), "other domains")
                 raise WorkFailed(f"{server.name} and {first.name} answer otherwise for u{number}: {domain}")
+    return (time.perf_counter() - started) / (len(servers) * len(numbers))
 
 
 def _answers(server: Server, key: str, numbers: Iterable[int]) -> list[dict[str, list[str]]]:
