@@ -8,11 +8,13 @@ overstated and the error rises to 9 %.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import ndtr
 from scipy.stats import norm
 
 from service.experiments.analysis.ratio import LEVEL
@@ -55,7 +57,7 @@ def nominal_levels(fractions: Sequence[float], level: float = LEVEL) -> Floats:
         used += _crossing(places, density, step, bound * math.sqrt(fraction))
         inside = min(bound, _FAR) * math.sqrt(fraction)
         nodes = _NODES * inside
-        kernel = norm.pdf((nodes[:, None] - places) / step) / step
+        kernel = np.exp(-0.5 * ((nodes[:, None] - places) / step) ** 2) / (step * math.sqrt(2 * math.pi))
         places, density = nodes, (kernel @ density) * _WEIGHTS * inside
         before = fraction
     return np.asarray(2 * norm.sf(bounds), dtype=np.float64)
@@ -63,7 +65,7 @@ def nominal_levels(fractions: Sequence[float], level: float = LEVEL) -> Floats:
 
 def _crossing(places: Floats, density: Floats, step: float, score: float) -> float:
     """Probability to be beyond +-score after this step, not having been stopped before."""
-    beyond = norm.sf((score - places) / step) + norm.sf((score + places) / step)
+    beyond = ndtr((places - score) / step) + ndtr((-places - score) / step)
     return float(beyond @ density)
 
 
@@ -84,6 +86,8 @@ def always_valid_level(users: int, expected_users: int, level: float = LEVEL) ->
         expected_users: where the interval shall be narrowest for its kind.
     Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, asymptotic confidence sequence.
     """
+    if users == 0:
+        return SMALLEST_LEVEL
     log_level = -2 * math.log(level)
     scaled = users * (log_level + math.log(log_level + 1)) / expected_users
     z = math.sqrt(2 * (scaled + 1) / scaled * math.log(math.sqrt(scaled + 1) / level))
@@ -111,12 +115,20 @@ class Look:
 
 
 def daily_look(day: int, planned_days: int, level: float = LEVEL) -> Look:
-    """The look after `day` full days, from 1, of so many planned; after the end it stays the last one."""
+    """The look after `day` full days of so many planned; on day 0 there is none yet, after the end it stays the last."""
     number = min(day, planned_days)
-    fractions = [looked / planned_days for looked in range(1, number + 1)]
-    return Look(number, planned_days, fractions[-1], float(nominal_levels(fractions, level)[-1]))
+    if number <= 0:
+        return Look(0, planned_days, 0.0, SMALLEST_LEVEL)
+    return Look(number, planned_days, number / planned_days, _daily_levels(planned_days, level)[number - 1])
 
 
 def open_look(day: int, users: int, expected_users: int, level: float = LEVEL) -> Look:
     """A look at a test that has no planned end."""
     return Look(day, None, None, always_valid_level(users, expected_users, level))
+
+
+@cache
+def _daily_levels(planned_days: int, level: float) -> tuple[float, ...]:
+    """Of every day; those of the first days do not depend on what comes later."""
+    found = nominal_levels([day / planned_days for day in range(1, planned_days + 1)], level)
+    return tuple(float(of_day) for of_day in found)
