@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": ("syncrec.serve", "the HTTP service"),
     "api-key": ("syncrec.api_key", "makes a key for the service, and the hash of it that the settings hold"),
     "load-histories": ("syncrec.load_histories", "bulk-loads user histories into Redis"),
+    "events": ("syncrec.events", "event log of the service -> Parquet by day; erases users from it"),
     "generate": ("syncrec.generate", "synthetic events of several domains with known truth: relatedness, Bayes NLL"),
     "bench": ("syncrec.bench", "benchmarks: one table, and JSON"),
 }
@@ -36,6 +37,7 @@ EXTRAS = {
     "export": "train,cpu",
     "serve": "serve,cpu",
     "load-histories": "serve",
+    "events": "serve,experiments",
 }
 
 

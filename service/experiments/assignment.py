@@ -102,11 +102,7 @@ class Assigner:
     def assignments(self, user_id: str) -> list[Assignment]:
         """The experiments that a user is in, at most one of each layer, by the layers' names."""
         user = user_id.encode("utf-8", "surrogatepass")
-        found = []
-        for layer in self._layers.values():
-            if (assignment := layer.of(user_id, user)) is not None:
-                found.append(assignment)
-        return found
+        return [found for layer in self._layers.values() if (found := layer.of(user_id, user)) is not None]
 
     def assignment(self, key: str, user_id: str) -> Assignment:
         """A user's place in one experiment, and why."""

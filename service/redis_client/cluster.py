@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 REDIRECTIONS = 5  # of one command; a slot moves once, and its key may be asked for while it does
 TRY_AGAIN_S = 0.02  # while the keys of one command are on two nodes
 PAUSE_S = 0.2  # between two questions about the topology, and between two attempts at a node that is silent
-WITH_SCRIPT = ("EVAL", "EVALSHA")
+PLACE_OF_KEY = {"EVAL": 3, "EVALSHA": 3, "XREADGROUP": -2}  # of one stream; of all other commands it is the first argument
 NODE_IS_OUT = (ConnectionError, TimeoutError, ClusterDownError)
 
 
@@ -177,7 +177,7 @@ class ClusterClient(RedisCluster):
             self._ask_around(node.name)
 
     def _owner(self, command: PipelineCommand) -> ClusterNode:
-        key = command.args[3 if command.args[0] in WITH_SCRIPT else 1]
+        key = command.args[PLACE_OF_KEY.get(command.args[0], 1)]
         return self.nodes_manager.get_node_from_slot(self.keyslot(key))
 
     def _node_at(self, host: str, port: int) -> ClusterNode:
