@@ -32,7 +32,11 @@ log = logging.getLogger(__name__)
 REDIRECTIONS = 5  # of one command; a slot moves once, and its key may be asked for while it does
 TRY_AGAIN_S = 0.02  # while the keys of one command are on two nodes
 PAUSE_S = 0.2  # between two questions about the topology, and between two attempts at a node that is silent
-PLACE_OF_KEY = {"EVAL": 3, "EVALSHA": 3, "XREADGROUP": -2}  # of one stream; of all other commands it is the first argument
+PLACE_OF_KEY = {
+    "EVAL": 3,
+    "EVALSHA": 3,
+    "XREADGROUP": -2,
+}  # of one stream; of all other commands it is the first argument
 NODE_IS_OUT = (ConnectionError, TimeoutError, ClusterDownError)
 
 

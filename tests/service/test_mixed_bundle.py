@@ -12,7 +12,7 @@ from formats.manifests import sha256_of
 from service.ranking.catalog import read_catalog
 from service.ranking.ranker import rank_batch
 from service.ranking.session import open_session
-from service.ranking.warmup import difference, check_warmup
+from service.ranking.warmup import check_warmup, difference
 from tests.service.running import serve, wait_for
 from training.export import ask
 from training.served_ranker import served_ranker
