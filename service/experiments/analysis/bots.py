@@ -53,6 +53,6 @@ def bots(users: Users) -> Bots | None:
 
 def _lifts(users: Users, which: NDArray[np.bool_]) -> dict[str, float | None]:
     """Of click-through, by treatment."""
-    sums = users.sums(which)
+    sums = users.sums(CTR.columns, which)
     control = users.variants[0]
     return {name: compare(sums[control], sums[name], CTR).relative for name in users.variants[1:]}

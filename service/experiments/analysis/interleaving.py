@@ -54,4 +54,4 @@ def preference(control_clicks: Floats, treatment_clicks: Floats) -> Measured:
         control_clicks, treatment_clicks: clicks of each user on the items of each team, [users].
     """
     both = control_clicks + treatment_clicks
-    return measure(Sums.of({"won": treatment_clicks - control_clicks, "clicks": both}), PREFERENCE, null=0.0)
+    return measure(Sums.of({"won": treatment_clicks - control_clicks, "clicks": both}), PREFERENCE)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from service.experiments.analysis.ratio import LEVEL, Interval
+from service.experiments.analysis.ratio import FEWEST_USERS, LEVEL, Interval
 from service.experiments.analysis.sums import Sums
 from service.experiments.analysis.warnings import Novelty
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 # A day with fewer clicks in an arm has no logarithm worth having.
 FEWEST_CLICKS: Final = 50
@@ -43,12 +44,30 @@ def columns(day: int) -> tuple[str, str]:
     return f"clicks_day_{day}", f"impressions_day_{day}"
 
 
+def by_exposure_day(
+    user: Integers, day: Integers, clicks: Floats, impressions: Floats, users: int, days: Sequence[int]
+) -> dict[str, Floats]:
+    """Columns of these days, each [users], from one row for each user and day.
+
+    Args:
+        user: number of the user of each row, from 0, [rows]. users: how many there are.
+        day: days since its first exposure, [rows].
+        clicks, impressions: [rows].
+    """
+    found: dict[str, Floats] = {}
+    for of_day in days:
+        rows = day == of_day
+        for name, values in zip(columns(of_day), (clicks, impressions), strict=True):
+            found[name] = np.bincount(user[rows], values[rows], minlength=users).astype(np.float64)
+    return found
+
+
 def trend(control: Sums, treatment: Sums, days: Sequence[int]) -> Trend:
-    """Over these days, whose columns both have. The same users on several days are no independent points: their
+    """Over these days, whose columns both have; nothing below `FEWEST_USERS` an arm. The same users on several days are no independent points: their
     covariance is in the test.
     """
     days = [day for day in days if min(arm.total(columns(day)[0]) for arm in (control, treatment)) >= FEWEST_CLICKS]
-    if not days:
+    if not days or min(control.n, treatment.n) < FEWEST_USERS:
         return Trend((), None, None, None)
     (a, a_covariance), (b, b_covariance) = (_log_rates(arm, days) for arm in (control, treatment))
     lifts, covariance = b - a, a_covariance + b_covariance

@@ -75,5 +75,5 @@ def _value(columns: dict[str, Floats], weights: Floats, user: Integers) -> Value
         return Value(len(weights), effective, None, None, "too_few_effective_requests")
     _, number = np.unique(user, return_inverse=True)
     by_user = Sums.of({name: np.bincount(number, column) for name, column in columns.items()})
-    found = measure(by_user, Ratio("reward", "reward", "weight"), null=0.0)
+    found = measure(by_user, Ratio("reward", "reward", "weight"))
     return Value(len(weights), effective, found.value, found.interval, "measured")

@@ -38,6 +38,12 @@ class Ratio:
         """The same metric in the time before exposure."""
         return Ratio(f"{self.name} before", f"pre_{self.numerator}", f"pre_{self.denominator}")
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """That it is made of, the past included."""
+        now = (self.numerator, self.denominator)
+        return (*now, *self.before().columns) if self.pre else now
+
     def of(self, sums: Sums) -> float | None:
         """Its value in one arm; None without a denominator."""
         below = sums.total(self.denominator)
@@ -161,7 +167,7 @@ def estimate(
 
 @dataclass(frozen=True)
 class Measured:
-    """One ratio of one group of users, with an interval, and p of it being `null`; None where nothing can be said."""
+    """One ratio of one group of users, with an interval, and p of it being 0; None where nothing can be said."""
 
     users: int
     value: float | None
@@ -169,8 +175,8 @@ class Measured:
     p: float | None
 
 
-def measure(sums: Sums, metric: Ratio, null: float, level: float = LEVEL) -> Measured:
-    """The ratio by the delta method."""
+def measure(sums: Sums, metric: Ratio) -> Measured:
+    """The ratio by the delta method, at 95 %."""
     value = metric.of(sums)
     if value is None or sums.n < 2:
         return Measured(sums.n, value, None, None)
@@ -179,8 +185,8 @@ def measure(sums: Sums, metric: Ratio, null: float, level: float = LEVEL) -> Mea
     if not _varies(found, *names):
         return Measured(sums.n, value, None, None)
     error = math.sqrt(found.ratio_var(*names) / sums.n)
-    half = float(norm.isf(level / 2)) * error
-    p = float(2 * norm.sf(abs(value - null) / error))
+    half = float(norm.isf(LEVEL / 2)) * error
+    p = float(2 * norm.sf(abs(value) / error))
     return Measured(sums.n, value, Interval(value - half, value + half), p)
 
 

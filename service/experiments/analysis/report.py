@@ -261,7 +261,7 @@ def _comparison(
 def _domains(control: str, name: str, observed: Observed) -> tuple[DomainEffect, ...]:
     effects: dict[str, Effect] = {}
     for domain, users in observed.domains.items():
-        sums = users.sums()
+        sums = users.sums(CTR.columns)
         effects[domain] = adjusted(sums[control], sums[name], CTR) or compare(sums[control], sums[name], CTR)
     p_holm = holm({domain: effect.p for domain, effect in effects.items() if effect.p is not None})
     offline = observed.offline_lifts.get(name, {})

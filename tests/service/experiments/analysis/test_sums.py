@@ -53,5 +53,11 @@ def test_sums_of_other_columns_do_not_add():
 def test_users_are_summed_in_their_arm_only():
     users = Users(("A", "B", "C"), np.array([0, 1, 0, 1]), {"clicks": np.array([1.0, 10, 3, 30])})
     assert {name: sums.total("clicks") for name, sums in users.sums().items()} == {"A": 4, "B": 40, "C": 0}
-    chosen = users.sums(np.array([True, True, False, False]))
+    chosen = users.sums(which=np.array([True, True, False, False]))
     assert (chosen["A"].n, chosen["A"].total("clicks"), chosen["B"].total("clicks")) == (1, 1, 10)
+
+
+def test_only_the_columns_that_are_asked_for():
+    users = Users(("A", "B"), np.array([0, 1]), {"clicks": np.ones(2), "requests": np.ones(2)})
+    assert users.sums(("requests", "elsewhere"))["A"].columns == ("requests",)
+    assert users.sums()["A"].columns == ("clicks", "requests")

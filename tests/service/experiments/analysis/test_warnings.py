@@ -6,7 +6,7 @@ import pytest
 from service.experiments.analysis import warnings as w
 from service.experiments.analysis.bots import bots, suspected
 from service.experiments.analysis.guardrails import GUARDRAILS, design_effect, latency_quantiles
-from service.experiments.analysis.novelty import columns, novelty, trend
+from service.experiments.analysis.novelty import by_exposure_day, columns, novelty, trend
 from service.experiments.analysis.ratio import estimate
 from service.experiments.analysis.sums import Sums
 from service.experiments.analysis.users import Users
@@ -138,7 +138,7 @@ def test_the_rules_do_not_know_the_arm_and_both_lifts_are_shown():
     other = Users(users.variants, 1 - users.variant, users.columns)
     np.testing.assert_array_equal(suspected(users), suspected(other))
     found = bots(users)
-    people = users.sums(~suspected(users))
+    people = users.sums(which=~suspected(users))
     assert found.users == suspected(users).sum()
     expected = people["B"].total("clicks") / people["B"].total("impressions")
     expected /= people["A"].total("clicks") / people["A"].total("impressions")
@@ -181,6 +181,23 @@ def test_days_with_hardly_any_click_are_left_out():
     assert trend(control, treatment, [0]).change_per_day is None
     nothing = trend(control, treatment, [1])
     assert (nothing.days, novelty("B", nothing)) == ((), None)
+
+
+def test_few_users_have_no_trend():
+    rng = np.random.default_rng(0)
+    few = Sums.of(dict(zip(columns(0), rng.poisson([[5], [50]], (2, 400)), strict=True)))
+    assert trend(few, few, [0]).days == ()
+
+
+def test_columns_by_day_since_exposure():
+    user, day = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 0, 0, 5])
+    found = by_exposure_day(user, day, np.array([1.0, 2, 3, 4, 5]), np.full(5, 10.0), 4, [0, 1])
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "clicks_day_0": [1, 0, 7, 0],
+        "impressions_day_0": [10, 0, 20, 0],
+        "clicks_day_1": [2, 0, 0, 0],
+        "impressions_day_1": [10, 0, 0, 0],
+    }
 
 
 def guarded(rng, fallback, users=1000):
