@@ -245,4 +245,6 @@ def test_latency_quantiles_of_a_histogram():
         inside.append(p95.interval.lower <= truth <= p95.interval.upper)
     assert np.mean(inside) >= 0.92
     assert latency_quantiles(np.zeros(119, dtype=int), edges, 1.0) == ()
+    # Within a bucket evenly on a log scale.
+    assert latency_quantiles(np.array([7]), np.array([1.0, 100.0]), 1.0)[0].value == pytest.approx(10)
     assert design_effect(Sums.of({"slow_requests": [0, 0], "requests": [3, 4]})) == 1
