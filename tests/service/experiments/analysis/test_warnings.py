@@ -83,6 +83,10 @@ def test_lists_of_other_lengths():
     found = w.unequal_lists("B", a, twice)
     assert (found.control, found.treatment) == (pytest.approx(10), pytest.approx(20))
 
+    # However sure, half a percent is no other product.
+    hardly = Sums.of(columns_of[1] | {"impressions": columns_of[1]["impressions"] * 1.005})
+    assert w.unequal_lists("B", a, hardly) is None
+
     # Lists that are now and then short, alike in both arms and then more often in one.
     def short(columns, share):
         return Sums.of(
@@ -145,6 +149,17 @@ def test_the_rules_do_not_know_the_arm_and_both_lifts_are_shown():
     assert found.lifts_without["B"] == pytest.approx(expected - 1)
     assert found.lifts["B"] != found.lifts_without["B"]
     assert bots(Users(("A", "B"), np.array([], dtype=int), users.columns)) is None
+
+
+def test_many_requests_are_suspicious_only_with_no_click_or_nearly_all():
+    busy = np.full(3, 130.0)
+    ordinary = np.random.default_rng(0).poisson(np.random.default_rng(1).lognormal(1.3, 1, 2000)) + 1.0
+    requests = np.concatenate([ordinary, busy])
+    clicks = np.concatenate([0.5 * ordinary, [0, 0.05 * 1300, 0.9 * 1300]])
+    users = Users(
+        ("A", "B"), np.arange(2003) % 2, {"requests": requests, "impressions": 10 * requests, "clicks": clicks}
+    )
+    assert suspected(users)[2000:].tolist() == [True, False, True]
 
 
 def by_day(rng, lifts):
