@@ -152,10 +152,10 @@ def test_the_rules_do_not_know_the_arm_and_both_lifts_are_shown():
 
 
 def test_many_requests_are_suspicious_only_with_no_click_or_nearly_all():
-    busy = np.full(3, 130.0)
+    busy = np.full(3, 80.0)
     ordinary = np.random.default_rng(0).poisson(np.random.default_rng(1).lognormal(1.3, 1, 2000)) + 1.0
     requests = np.concatenate([ordinary, busy])
-    clicks = np.concatenate([0.5 * ordinary, [0, 0.05 * 1300, 0.9 * 1300]])
+    clicks = np.concatenate([0.5 * ordinary, [0, 0.05 * 800, 0.9 * 800]])
     users = Users(
         ("A", "B"), np.arange(2003) % 2, {"requests": requests, "impressions": 10 * requests, "clicks": clicks}
     )
