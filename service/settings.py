@@ -97,6 +97,16 @@ class Settings(BaseSettings):
     popularity_half_life_days: float = Field(
         default=7, gt=0, le=3650, description="Days in which an event loses half its weight for the popularity lists."
     )
+    event_queue_limit: int = Field(
+        default=10_000,
+        ge=1,
+        description="Rows of the event log that wait for Redis per worker; more are dropped and missed.",
+    )
+    event_stream_limit: int = Field(
+        default=500_000,
+        ge=1,
+        description="Rows of the event log that Redis keeps until they are drained, about; older go.",
+    )
     body_limit_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body; over it, 413.")
     api_keys: str = Field(
         default="",

@@ -109,7 +109,8 @@ async def _erase_users(url: str, out: Path, user_id: str | None) -> tuple[int, i
     import time
 
     from formats.errors import WorkFailed
-    from service.events.erasure import erase_from_disk, erased_users, forget_marks, mark_erased, user_hash
+    from service.events.erased_files import erase_from_disk
+    from service.events.erasure import erased_users, forget_marks, mark_erased, user_hash
     from service.failures import REDIS_FAILURES, short_reason
     from service.redis_client.client import open_redis
 

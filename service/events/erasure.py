@@ -3,23 +3,18 @@
 syncrec:erased-users:{log}   sorted set   BLAKE2b of a user id, by when it was erased (milliseconds since 1970)
 
 Rows in the stream cannot be found by user. They are drained soon, and whoever drains looks here first: what came before the erasure
-is written without its user. What had been written by then is rewritten by `erase_from_disk`, which waits for those who drain, so that
+is written without its user. What had been written by then is rewritten by `service.events.erased_files`, which waits for those who drain, so that
 no row slips through between them.
 
 A recommendation stays as a row of nobody, without its lists: how many were served is still the count. An event goes.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from service.events.files import SCHEMAS, TABLES, Table, alone, day_folder, days, parts, write_parquet
 from service.events.served import MAX_AHEAD_S, Row, Served, filed_at, milliseconds_of
 from service.events.stream import STREAM
 from service.scripts import Client
@@ -81,85 +76,14 @@ def without_erased(row: Row, erased: Erased) -> Row | None:
         return row
     if isinstance(row, Served):
         return _of_nobody(row) if filed_at(row) <= until else row
-    return row if _is_later(row.recommendation_id, int(row.timestamp * 1000), until) else None
-
-
-def erase_from_disk(out: Path, erased: Erased) -> int:
-    """Rewrite the files that hold erased users, and their roll-ups.
-
-    Returns:
-        How many rows were changed.
-
-    Raises:
-        WorkFailed: a file cannot be written; what was done so far is done, and doing it again does no harm.
-    """
-    changed = 0
-    with alone(out):
-        for table in TABLES:
-            for day in days(out, table):
-                for file in parts(day_folder(out, table, day)):
-                    changed += _rewrite(file, table, erased)
-        for day in days(out, "rollup"):
-            file = day_folder(out, "rollup", day) / "users.parquet"
-            if file.exists():
-                changed += _rewrite_users(file, day, erased)
-    return changed
+    return row if is_later(row.recommendation_id, int(row.timestamp * 1000), until) else None
 
 
 def _of_nobody(row: Served) -> Served:
     return msgspec.structs.replace(row, user_id=NOBODY, lists=[])
 
 
-def _is_later(recommendation_id: str | None, timestamp_ms: int, until: int) -> bool:
+def is_later(recommendation_id: str | None, timestamp_ms: int, until: int) -> bool:
     """Whether an event is surely of the time after the erasure: by our clock if it can be, else by the client's."""
     made = None if recommendation_id is None else milliseconds_of(recommendation_id)
     return made > until if made is not None else timestamp_ms > until + MAX_AHEAD_S * 1000
-
-
-def _rewrite(file: Path, table: Table, erased: Erased) -> int:
-    places = _places(pq.ParquetFile(file).read(columns=["user_id"]), erased)
-    if not places:
-        return 0
-    content = pq.ParquetFile(file).read()
-    rows = content.take(places).to_pylist()
-    gone = {place: row for place, row in zip(places, rows, strict=True) if _is_to_go(row, table, erased)}
-    if not gone:
-        return 0
-    kept = _without(content, gone.keys())
-    if table == "recommendations":
-        nobodys = [row | {"user_id": NOBODY, "lists": []} for row in gone.values()]
-        kept = pa.concat_tables([kept, pa.Table.from_pylist(nobodys, schema=SCHEMAS[table])])
-    write_parquet(file, kept)
-    return len(gone)
-
-
-def _is_to_go(row: Mapping[str, Any], table: Table, erased: Erased) -> bool:
-    until = erased[user_hash(row["user_id"])]
-    if table == "recommendations":
-        made = milliseconds_of(row["recommendation_id"])
-        return made is None or made <= until
-    since_1970 = pa.scalar(row["timestamp"], pa.timestamp("us")).value // 1000
-    return not _is_later(row["recommendation_id"], since_1970, until)
-
-
-def _rewrite_users(file: Path, day: str, erased: Erased) -> int:
-    """A roll-up's sums are of a whole day: they go if the day had begun."""
-    content = pq.ParquetFile(file).read()
-    begun = pa.scalar(f"{day}T00:00:00", pa.string()).cast(pa.timestamp("ms")).value
-    gone = set(_places(content, {one: until for one, until in erased.items() if until >= begun}))
-    if gone:
-        write_parquet(file, _without(content, gone))
-    return len(gone)
-
-
-def _without(content: Any, places: Container[int]) -> Any:
-    return content.filter(pa.array((place not in places for place in range(content.num_rows)), pa.bool_()))
-
-
-def _places(content: Any, erased: Erased) -> list[int]:
-    """The rows of erased users. Users are hashed once, however many rows they have."""
-    users = [user for user in pc.unique(content["user_id"]).to_pylist() if user and user_hash(user) in erased]
-    if not users:
-        return []
-    places: list[int] = pc.indices_nonzero(pc.is_in(content["user_id"], pa.array(users))).to_pylist()
-    return places

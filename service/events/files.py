@@ -11,16 +11,16 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from formats.errors import WorkFailed
 from formats.files import replace_file
-from service.events.served import Row, Served, ServedList, Told, filed_at
+from service.events.served import Row, Served, Told, filed_at
 from service.identifiers import new_uuid7
 
 Table = Literal["recommendations", "events"]
@@ -92,8 +92,9 @@ def table_of(row: Row) -> Table:
 
 def arrow_table(table: Table, rows: Sequence[Row]) -> Any:
     """Rows of one table in Arrow."""
-    records = [_of_served(row) if isinstance(row, Served) else _of_told(row) for row in rows]
-    return pa.Table.from_pylist(records, schema=SCHEMAS[table])
+    if table == "recommendations":
+        return _recommendations([row for row in rows if isinstance(row, Served)])
+    return _events([row for row in rows if isinstance(row, Told)])
 
 
 def add_part(out: Path, table: Table, day: str, content: Any) -> Path:
@@ -200,17 +201,27 @@ def _locked(out: Path, how: int) -> Iterator[None]:
         yield
 
 
-def _of_served(row: Served) -> dict[str, Any]:
-    fields = {name: getattr(row, name) for name in Served.__struct_fields__}
-    return fields | {"at": filed_at(row) * 1000, "lists": [_of_list(one) for one in row.lists]}
+def _recommendations(rows: Sequence[Served]) -> Any:
+    """By column, which is several times as fast as by row."""
+    lists = [one for row in rows for one in row.lists]
+    columns: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows] for name in Served.__struct_fields__ if name != "lists"
+    }
+    columns["at"] = [filed_at(row) * 1000 for row in rows]
+    fields = [pa.array([getattr(one, field.name) for one in lists], field.type) for field in _LIST]
+    ends = list(accumulate((len(row.lists) for row in rows), initial=0))
+    nested = pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()), pa.StructArray.from_arrays(fields, fields=list(_LIST))
+    )
+    schema = SCHEMAS["recommendations"]
+    flat = [nested if field.name == "lists" else pa.array(columns[field.name], field.type) for field in schema]
+    return pa.Table.from_arrays(flat, schema=schema)
 
 
-def _of_list(one: ServedList) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in ServedList.__struct_fields__}
-
-
-def _of_told(row: Told) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.structs.asdict(row)
+def _events(rows: Sequence[Told]) -> Any:
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in Told.__struct_fields__}
+    columns["timestamp"] = [round(row.timestamp * 1_000_000) for row in rows]
     # A rank that no list has counts for nothing, and must not keep its batch from being written.
-    rank = None if row.rank is None else min(row.rank, MAX_RANK)
-    return fields | {"timestamp": round(row.timestamp * 1_000_000), "rank": rank}
+    columns["rank"] = [None if row.rank is None else max(-1, min(row.rank, MAX_RANK)) for row in rows]
+    schema = SCHEMAS["events"]
+    return pa.Table.from_arrays([pa.array(columns[field.name], field.type) for field in schema], schema=schema)

@@ -122,7 +122,11 @@ def _roll_up_day(out: Path, day: str, target: Path, options: RollUpOptions) -> N
     # While the tables change, they are of nothing.
     (target / SOURCE).unlink(missing_ok=True)
     spill = out / "rollup" / ".spill"
-    settings = {"memory_limit": options.memory_limit, "threads": options.threads, "temp_directory": str(spill)}
+    settings: dict[str, Any] = {
+        "memory_limit": options.memory_limit,
+        "threads": options.threads,
+        "temp_directory": str(spill),
+    }
     with duckdb.connect(config=settings) as database:
         _define_inputs(database, out, day, options)
         for statement in (_SERVED, _LISTS, _CLICKS, _CLICKED):
@@ -180,7 +184,7 @@ WITH once AS (
     FROM recommendations
     GROUP BY ALL
 )
-SELECT once.*,
+SELECT once.*, row_number() OVER () AS number,
     made + to_seconds(coalesce(seconds, getvariable('default_window_s'))) AS window_end,
     made + to_seconds(coalesce(seconds, getvariable('default_window_s'))) <= getvariable('until') AS is_finished,
     coalesce(reason = 'TARGETING_MATCH', false) AS is_overridden,
@@ -191,16 +195,17 @@ FROM once LEFT JOIN click_windows USING (experiment)
 
 _LISTS = """
 CREATE TABLE lists AS
-SELECT recommendation_id, experiment, variant, user_id, made, window_end, counts, shown.domain AS domain, shown.item_ids AS item_ids
+SELECT number, recommendation_id, experiment, variant, user_id, source, error, latency_us, made, window_end, counts,
+    shown.domain AS domain, shown.item_ids AS item_ids
 FROM (SELECT *, unnest(lists) AS shown FROM served)
 """
 
 # Every click with what it is of. A click that says its rank is of what was shown there, or of nothing.
 _CLICKS = """
 CREATE TABLE clicks AS
-SELECT list.recommendation_id, list.experiment, list.variant, list.user_id, list.domain, list.counts, click.item_id,
-    list_position(list.item_ids, click.item_id) AS place,
-    CASE WHEN click.rank IS NULL THEN place WHEN list.item_ids[click.rank] = click.item_id THEN click.rank END AS at_rank,
+SELECT list.number, list.experiment, list.variant, list.domain, list.counts, click.item_id,
+    list_position(list.item_ids, click.item_id) AS position,
+    CASE WHEN click.rank IS NULL THEN position WHEN list.item_ids[click.rank] = click.item_id THEN click.rank END AS at_rank,
     CASE
         WHEN at_rank IS NULL THEN 'unshown'
         WHEN click.timestamp < list.made - to_seconds(getvariable('early_s')) THEN 'early'
@@ -214,8 +219,7 @@ JOIN lists AS list USING (recommendation_id, domain)
 
 _CLICKED = """
 CREATE TABLE clicked AS
-SELECT DISTINCT recommendation_id, experiment, variant, user_id, domain, item_id, at_rank AS rank FROM clicks
-WHERE counts AND verdict = 'good'
+SELECT DISTINCT number, experiment, variant, domain, item_id, at_rank AS rank FROM clicks WHERE counts AND verdict = 'good'
 """
 
 _REQUESTS = """
@@ -229,24 +233,15 @@ sum(latency_us)::BIGINT / 1000 AS latency_sum
 """
 
 _USERS = f"""
-WITH of_list AS (
-    SELECT recommendation_id, experiment, domain, count(*) AS clicks FROM clicked GROUP BY ALL
-), by_domain AS (
-    SELECT served.experiment, served.variant, served.user_id, list.domain, source, error, latency_us,
-        len(list.item_ids) AS impressions, coalesce(of_list.clicks, 0) AS clicks
-    FROM served
-    JOIN lists AS list ON list.recommendation_id = served.recommendation_id
-        AND list.experiment IS NOT DISTINCT FROM served.experiment
-    LEFT JOIN of_list ON of_list.recommendation_id = list.recommendation_id AND of_list.domain = list.domain
-        AND of_list.experiment IS NOT DISTINCT FROM list.experiment
-    WHERE served.counts
+WITH by_domain AS (
+    SELECT experiment, variant, user_id, domain, source, error, latency_us, len(item_ids) AS impressions, coalesce(clicks, 0) AS clicks
+    FROM lists LEFT JOIN (SELECT number, domain, count(*) AS clicks FROM clicked GROUP BY ALL) USING (number, domain)
+    WHERE counts
 ), overall AS (
-    SELECT served.experiment, served.variant, served.user_id, NULL::VARCHAR AS domain, source, error, latency_us,
+    SELECT experiment, variant, user_id, NULL::VARCHAR AS domain, source, error, latency_us,
         coalesce(list_sum(list_transform(lists, lambda list: len(list.item_ids))), 0)::BIGINT AS impressions,
-        coalesce(all_of.clicks, 0) AS clicks
-    FROM served
-    LEFT JOIN (SELECT recommendation_id, experiment, count(*) AS clicks FROM clicked GROUP BY ALL) AS all_of
-        ON all_of.recommendation_id = served.recommendation_id AND all_of.experiment IS NOT DISTINCT FROM served.experiment
+        coalesce(clicks, 0) AS clicks
+    FROM served LEFT JOIN (SELECT number, count(*) AS clicks FROM clicked GROUP BY ALL) USING (number)
     WHERE counts
 )
 SELECT experiment, variant, user_id, domain, getvariable('today') AS day, {_REQUESTS}

@@ -5,9 +5,11 @@ import os
 import random
 import re
 import signal
+import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
@@ -15,6 +17,11 @@ from redis.exceptions import NoPermissionError
 from formats.bundle import newest_bundle
 from formats.event_ties import item_hashes
 from service.errors import HistoryUnavailable
+from service.events.drain import Drain, DrainOptions
+from service.events.erasure import erased_users, forget_marks, mark_erased
+from service.events.stream import EventLog
+from service.experiments.definition import Experiment, Variant
+from service.experiments.store import ExperimentStore
 from service.history.erase import erase_user
 from service.history.keys import event_ids_key, history_key
 from service.history.store import open_histories
@@ -25,6 +32,7 @@ from service.ranking.live_popularity import LivePopularity
 from service.redis_client.client import open_redis
 from syncrec.cli import main
 from tests.service.cluster import redis_cluster
+from tests.service.events.rows import served
 from tests.service.running import delaying_proxy, serve, wait_for
 from tests.service.sentinel import redis_sentinel
 from tests.service.servers import REDIS, VALKEY, make_certificates, running_server, with_parameters
@@ -115,7 +123,7 @@ async def writing(url, timeout_ms=10_000):
         await writer.close()
 
 
-async def use_everything(url, models):
+async def use_everything(url, models, out):
     """All that the service asks of Redis, but for what only happens in a cluster."""
     bundle = newest_bundle(models)
     catalog = read_catalog(bundle)
@@ -149,6 +157,27 @@ async def use_everything(url, models):
         await others_states.refresh()
         assert [others_states.current.of("Books", item_id).available for item_id in ("B1", "B2")] == [False, True]
 
+        experiments, others_experiments = ExperimentStore(client), ExperimentStore(client)
+        made = await experiments.put(Experiment(key="one", variants=(Variant("a"), Variant("b")), state="running"))
+        await others_experiments.refresh()
+        assert others_experiments.current.by_key == {"one": made}
+        await experiments.put(msgspec.structs.replace(made, state="stopped"))
+        assert await experiments.delete("one")
+
+        log = EventLog(client, queue_limit=1000, stream_limit=1000)
+        rows = [served(f"u{n}", at=time.time()) for n in range(5)]
+        for row in rows:
+            log.put(row)
+        await log.flush()
+        await mark_erased(client, "u0", time.time())
+        done = await Drain(client, DrainOptions(out, once=True)).run(asyncio.Event())
+        assert (done.rows, done.files) == (5, 1)
+        await forget_marks(client, await erased_users(client))
+        assert await erased_users(client) == {}
+        log.put(rows[0])  # and a key that is still there when the keys are looked at
+        await log.flush()
+        await mark_erased(client, "u0", time.time())
+
         assert await erase_user(client, "u0")
         # More at once than there are connections: they wait for one.
         assert set(await asyncio.gather(*(client.get(history_key("u0")) for _ in range(50)))) == {None}
@@ -163,7 +192,7 @@ def load_histories(url, folder):
 
 
 async def test_everything_works(url, models, tmp_path):
-    await use_everything(url, models)
+    await use_everything(url, models, tmp_path)
     assert await asyncio.to_thread(load_histories, url, tmp_path) == 0
     async with open_histories(url, 10_000, 2) as store:
         assert items_of(await store.look_up("u1")) == hashes("B1")
@@ -173,7 +202,7 @@ async def test_a_user_with_the_published_rights_can_do_all_that_is_needed_and_ea
     binary, models, tmp_path
 ):
     with a_user(binary, "+info", "+scan") as url:
-        await use_everything(url, models)
+        await use_everything(url, models, tmp_path)
         assert await asyncio.to_thread(load_histories, url, tmp_path) == 0
         with redis.Redis.from_url(url) as client:
             of_commands = client.info("commandstats")
@@ -185,14 +214,14 @@ async def test_a_user_with_the_published_rights_can_do_all_that_is_needed_and_ea
     assert used - of_this_test - {"auth"} == granted
 
 
-async def test_with_sentinels_the_published_rights_are_enough(binary, models):
+async def test_with_sentinels_the_published_rights_are_enough(binary, models, tmp_path):
     with redis_sentinel(binary) as watched:
         for server in (watched.master, watched.replica):
             server.ask("ACL", "SETUSER", *published_user())
         for sentinel in watched.sentinels:
             sentinel.ask("ACL", "SETUSER", *published_user(2))
         url = watched.url.replace("://", "://syncrec:secret%2F@")
-        await use_everything(f"{url}?sentinel_username=syncrec&sentinel_password=secret%2F", models)
+        await use_everything(f"{url}?sentinel_username=syncrec&sentinel_password=secret%2F", models, tmp_path)
 
 
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("GET", "other"), ("KEYS", "*"), ("CONFIG", "GET", "*")])

@@ -44,7 +44,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         admin_host="h", admin_port=12, docs=False, metrics=False, cors_origins=("https://a", "http://b:1"),
         write_timeout_ms=15, keep_repeats=True, popularity_half_life_days=16,
         drain_notice_ms=13, drain_timeout_ms=14, log_level="error",
-        gpu_memory_bytes=17, tensorrt_cache_dir="t",
+        gpu_memory_bytes=17, tensorrt_cache_dir="t", event_queue_limit=18, event_stream_limit=19,
     )  # fmt: skip
     assert all(getattr(other, name) != getattr(Settings(), name) for name in Settings.model_fields)
     for name, value in as_environment(other).items():

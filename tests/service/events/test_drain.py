@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 
 from formats.errors import WorkFailed
 from service.events.drain import GROUP, Drain, DrainOptions
-from service.events.erasure import ERASED_USERS, erase_from_disk, erased_users, forget_marks, mark_erased
+from service.events.erased_files import erase_from_disk
+from service.events.erasure import ERASED_USERS, erased_users, forget_marks, mark_erased
 from service.events.files import MANY_PARTS, days, parts
 from service.events.served import encode
 from service.events.stream import STREAM, EventLog
@@ -101,13 +102,14 @@ async def test_batches_are_bounded_and_a_second_drain_finds_nothing(connection, 
 KILLED = """
     import asyncio, os, signal, sys
     from pathlib import Path
-    import redis
+    import pyarrow, redis
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
     from service.events.drain import Drain, DrainOptions
     from service.events.stream import FIELD, STREAM
     from tests.service.events.rows import NOON
 
+    pyarrow.array([{}])  # looks for pandas, here and not in each child
     url, folder = sys.argv[1], Path(sys.argv[2])
     entries = [bytes.fromhex(line) for line in sys.stdin]
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from formats.errors import WorkFailed
-from service.events.erasure import erase_from_disk, user_hash
+from service.events.erased_files import erase_from_disk
+from service.events.erasure import user_hash
 from service.events.files import add_part, arrow_table, table_of
 from service.events.served import ServedList, day_of
 from service.experiments.rollup import EARLY_S, RollUpOptions, bucket_ends_ms, roll_up
