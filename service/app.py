@@ -12,10 +12,14 @@ from formats.errors import WorkFailed
 from service.access.access import access_of
 from service.background import repeated
 from service.events.intake import Intake
+from service.events.stream import EventLog
+from service.experiments.serving import versions_of
+from service.experiments.store import ExperimentStore
 from service.failures import REDIS_FAILURES, short_reason
 from service.history.embedded import is_embedded, redis_at
 from service.history.store import open_histories
 from service.history.write import HistoryRules, HistoryWriter
+from service.http.experiment_routes import router as experiment_router
 from service.http.fast import App, Door, Message, Receive, Scope, Send
 from service.http.gate import Gate
 from service.http.problems import answer_problems
@@ -27,6 +31,7 @@ from service.models.registry import Registry
 from service.ranking.item_states import ItemStateStore
 from service.ranking.live_popularity import LivePopularity
 from service.recommend import Recommender
+from service.record import Recorder
 from service.redis_client.client import open_redis
 from service.settings import Settings, read_settings
 from service.tracing import open_tracing
@@ -102,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Service:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     api.include_router(router)
+    api.include_router(experiment_router)
     answer_problems(api)
     describe_problems(api)
     service = Service(api, gate, metrics, settings)
@@ -122,6 +128,14 @@ async def _open(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
     models = Models(settings, Registry(redis), popularity, items, metrics)
     await models.start()
     resources.push_async_callback(models.close)
+    experiments = ExperimentStore(redis)
+
+    async def follow_experiments() -> None:
+        await experiments.refresh()
+        await models.keep(versions_of(experiments.current))
+
+    event_log = EventLog(redis, queue_limit=settings.event_queue_limit, stream_limit=settings.event_stream_limit)
+    resources.push_async_callback(event_log.close, settings.write_timeout_ms / 1000)
     rules = HistoryRules(settings.history_limit, settings.history_days, settings.keep_repeats)
     writer = HistoryWriter(redis, settings.write_timeout_ms, rules)
     resources.push_async_callback(writer.close)
@@ -129,17 +143,21 @@ async def _open(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
         ("models", models.follow, 0.5),
         ("items", models.follow_items, 0.25),
         ("popularity", popularity.refresh, 1.0),
+        ("experiments", follow_experiments, 0.5),
+        ("event log", event_log.flush, 0.2),
     ):
         await resources.enter_async_context(repeated(name, work, pause_s))
     resources.push_async_callback(_send_counts, popularity)
     if not await histories.is_available():
         log.warning("Redis does not answer: serving by popularity until it does")
     return {
-        "recommender": Recommender(histories, models, metrics),
+        "recommender": Recommender(histories, models, experiments, Recorder(event_log), metrics),
         "histories": histories,
         "models": models,
         "items": items,
-        "intake": Intake(writer, popularity.count),
+        "experiments": experiments,
+        "event_log": event_log,
+        "intake": Intake(writer, event_log, popularity.count),
         "redis": redis,
         "redis_is_embedded": is_embedded(url),
     }

@@ -16,6 +16,8 @@ ServiceError
 ├── UnknownItem               an item that the model does not have
 ├── UnknownModel              a bundle that the models folder does not have
 ├── BundleRefused             a bundle that is damaged, or does not answer as it did at export
+├── UnknownExperiment         there is no experiment of this key
+├── ChangeRefused             a change that an experiment's state, or its layer, does not allow
 ├── NothingToRollBack         no model was active before
 ├── StoreUnavailable          Redis did not take a change, or did not say
 └── PartFailed                a part that a request can do without; the answer is by popularity then
@@ -145,6 +147,17 @@ class BundleRefused(ServiceError):  # noqa: N818
     def __init__(self, version: str, reason: str) -> None:
         self.reason = reason
         super().__init__(f"bundle '{version}' is refused: {reason}")
+
+
+class UnknownExperiment(ServiceError):  # noqa: N818
+    """There is no experiment of this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"there is no experiment '{key}'")
+
+
+class ChangeRefused(ServiceError):  # noqa: N818
+    """A change that an experiment's state, or its layer, does not allow; the text says why."""
 
 
 class NothingToRollBack(ServiceError):  # noqa: N818

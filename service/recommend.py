@@ -4,8 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -17,18 +18,26 @@ from service.errors import (
     HistoryUnavailable,
     InvalidRequest,
     PartFailed,
+    ServiceError,
     UnknownDomain,
+    UnknownModel,
 )
+from service.experiments.definition import Policy
+from service.experiments.serving import Placed, placement
+from service.experiments.store import ExperimentStore
 from service.history.packed import MAX_TIMESTAMP, History
 from service.history.store import HistoryStore
 from service.identifiers import new_uuid7
 from service.logs import Occasionally
+from service.merge import Ranked, blended, interleaved
 from service.metrics import Metrics
 from service.models.live import LiveModel
 from service.models.models import Models
 from service.ranking.catalog import NO_ITEMS, Catalog
 from service.ranking.popularity import most_popular, with_new_items
-from service.ranking.query import DomainList, Query
+from service.ranking.query import Query
+from service.recommendation import Recommendation, Source, Timing
+from service.record import Recorder
 from service.timestamps import seconds_of
 from service.users import known_events, new_seen, seen_before
 
@@ -42,7 +51,8 @@ MAX_CATEGORIES = 100
 MAX_DOMAINS = 100
 MAX_K = 100
 
-Source = Literal["model", "popularity", "degraded"]
+# Of an answer with two sources, the later one is named.
+WORST: tuple[Source, ...] = ("model", "popularity", "degraded")
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 
 
@@ -67,32 +77,6 @@ class RecommendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: Annotated[list[HistoryEvent], msgspec.Meta(max_length=MAX_HISTORY)] | None = None
     candidates: dict[Id, Annotated[list[Id], msgspec.Meta(max_length=MAX_CANDIDATES)]] = {}
     categories: Annotated[list[Id], msgspec.Meta(max_length=MAX_CATEGORIES)] = []
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where a request's time went, in seconds; 0 for what it did not need."""
-
-    history_s: float
-    queue_s: float
-    inference_s: float
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The answer to one request.
-
-    lists: in the order in which the domains were asked for.
-    timing: time that Redis, the queue and the model took; what else the request took is ours.
-    """
-
-    recommendation_id: str
-    user_id: str
-    catalog: Catalog
-    source: Source
-    missing_ids: list[str]
-    lists: list[tuple[str, DomainList]]
-    timing: Timing
 
 
 @dataclass
@@ -125,11 +109,38 @@ class _Asked:
     missing: _Missing
 
 
+@dataclass(frozen=True)
+class _Arm:
+    """What answers a request, or half of it. is_lost: its own model is not live, `model` stands in with its popularity."""
+
+    model: LiveModel
+    policy: Policy
+    is_lost: bool
+    asked: _Asked
+
+
+@dataclass(frozen=True)
+class _Understood:
+    """A request, its user's experiments, and what answers: two arms where lists are interleaved."""
+
+    request: RecommendRequest
+    placed: Placed
+    arms: list[_Arm]
+
+
 class Recommender:
     """Answers requests; holds nothing of any one of them."""
 
-    def __init__(self, histories: HistoryStore, models: Models, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        histories: HistoryStore,
+        models: Models,
+        experiments: ExperimentStore,
+        recorder: Recorder,
+        metrics: Metrics,
+    ) -> None:
         self._histories, self._models, self._metrics = histories, models, metrics
+        self._experiments, self._recorder = experiments, recorder
         self._log_lines = Occasionally()
 
     async def recommend(self, request: RecommendRequest, deadline: float) -> Recommendation:
@@ -143,26 +154,26 @@ class Recommender:
             QueueFull: too many requests wait for the model.
             DeadlineExceeded: the model did not answer in time.
         """
-        with self._models.used() as model:
-            return await self._answer(model, _understood(model, request), deadline)
+        with ExitStack() as in_use:
+            return await self._answer(self._understood(in_use, request), deadline)
 
     async def recommend_all(self, requests: Sequence[RecommendRequest], deadline: float) -> list[Recommendation]:
-        """The answers to many requests, all by one model, in their order.
+        """The answers to many requests in their order; all that the active model answers, by one.
 
         Raises:
             InvalidRequest: names the wrong fields of every request, `requests[3].domains[0]`; none is answered then.
             QueueFull, DeadlineExceeded: of any of them; asked again, all can be answered.
         """
-        with self._models.used() as model:
-            asked, errors = [], []
+        with ExitStack() as in_use:
+            understood, errors = [], []
             for place, request in enumerate(requests):
                 try:
-                    asked.append(_understood(model, request))
+                    understood.append(self._understood(in_use, request))
                 except InvalidRequest as error:
                     errors += [FieldError(f"requests[{place}].{one.field}", one.detail) for one in error.errors]
             if errors:
                 raise InvalidRequest(errors)
-            answers = [asyncio.ensure_future(self._answer(model, one, deadline)) for one in asked]
+            answers = [asyncio.ensure_future(self._answer(one, deadline)) for one in understood]
             try:
                 return list(await asyncio.gather(*answers))
             finally:
@@ -171,49 +182,94 @@ class Recommender:
                     answer.cancel()
                 await asyncio.gather(*answers, return_exceptions=True)
 
-    async def _answer(self, model: LiveModel, asked: _Asked, deadline: float) -> Recommendation:
-        start = time.monotonic()
-        history, is_unavailable = await self._history(asked)
-        history_s = time.monotonic() - start
-        self._metrics.history(history_s)
-        query = _query(model, asked, history)
-        source: Source = "model" if len(query.history) else "degraded" if is_unavailable else "popularity"
-        source, lists, queue_s, inference_s = await self._rank(model, query, source, deadline)
-        number = model.catalog.domain_number
-        return Recommendation(
-            recommendation_id=new_uuid7(),
-            user_id=asked.request.user_id,
-            catalog=model.catalog,
-            source=source,
-            missing_ids=list(asked.missing.ids),
-            lists=[(name, lists[number[name]]) for name in asked.domains],
-            timing=Timing(history_s, queue_s, inference_s),
-        )
+    def _understood(self, in_use: ExitStack, request: RecommendRequest) -> _Understood:
+        """A request in terms of the models that its user's arms ask for, which stay open as long as `in_use`.
 
-    async def _history(self, asked: _Asked) -> tuple[History | None, bool]:
-        """What is stored of the user, if that is wanted; and whether it could not be had."""
-        if asked.history is not None:
-            return None, False
+        Raises:
+            InvalidRequest: a domain, a time or a filter that these cannot answer to.
+        """
+        placed = placement(self._experiments.current, request.user_id, request.k, request.domains)
+        arms = []
+        for variant in placed.variants:
+            model, is_lost = self._models.serving, False
+            if (version := variant.policy.model_version) is not None:
+                try:
+                    model = in_use.enter_context(self._models.used(version))
+                except UnknownModel as error:
+                    # The user stays in the arm, whatever answers: who drops out of an arm makes it look better.
+                    self._report("model", "UnknownModel", error)
+                    is_lost = True
+            in_use.enter_context(model.used())
+            arms.append(_Arm(model, variant.policy, is_lost, _understood(model, request)))
+        return _Understood(request, placed, arms)
+
+    async def _answer(self, understood: _Understood, deadline: float) -> Recommendation:
+        request, placed, arms = understood.request, understood.placed, understood.arms
+        recommendation_id, start = new_uuid7(), time.monotonic()
         try:
-            return await self._histories.look_up(asked.request.user_id), False
-        except HistoryUnavailable as error:
-            self._report("history", error.reason, error)
-            return None, True
+            stored, is_unavailable = await self._history(request)
+            history_s = time.monotonic() - start
+            self._metrics.history(history_s)
+            ranked = [await self._ranked(arm, stored, is_unavailable, deadline) for arm in arms]
+        except ServiceError:
+            self._recorder.refused(recommendation_id, request.user_id, placed, time.monotonic() - start)
+            raise
+        lists = ranked[0].lists
+        teams: tuple[list[str], ...] = ()
+        if len(ranked) > 1:
+            names = [variant.name for variant in placed.variants]
+            lists, teams = interleaved(recommendation_id, arms[0].model.catalog, names, ranked, request.k)
+        answer = Recommendation(
+            recommendation_id=recommendation_id,
+            user_id=request.user_id,
+            catalog=arms[0].model.catalog,
+            source=max((one.source for one in ranked), key=WORST.index),
+            missing_ids=list(arms[0].asked.missing.ids),
+            lists=lists,
+            timing=Timing(history_s, sum(one.queue_s for one in ranked), sum(one.inference_s for one in ranked)),
+            placed=placed,
+            teams=teams,
+        )
+        self._recorder.served(answer, time.monotonic() - start)
+        return answer
 
-    async def _rank(
-        self, model: LiveModel, query: Query, source: Source, deadline: float
-    ) -> tuple[Source, list[DomainList], float, float]:
-        if source == "model":
+    async def _ranked(self, arm: _Arm, stored: History | None, is_unavailable: bool, deadline: float) -> Ranked:
+        """What one arm answers."""
+        model, policy = arm.model, arm.policy
+        query = _query(model, arm.asked, stored)
+        source: Source = "popularity"
+        queue_s = inference_s = 0.0
+        lists = None
+        if is_unavailable or arm.is_lost:
+            source = "degraded"
+        elif len(query.history) and not policy.popularity:
             try:
                 ran = await model.ranker.rank(query, deadline)
             except PartFailed as error:
                 self._report("model", type(error).__name__, error)
                 source = "degraded"
             else:
-                return source, with_new_items(ran.answer, model.popularity, query), ran.queued_s, ran.run_s
-        return source, most_popular(model.popularity, query), 0.0, 0.0
+                source, queue_s, inference_s = "model", ran.queued_s, ran.run_s
+                lists = with_new_items(ran.answer, model.popularity, query)
+                if policy.blend is not None:
+                    lists = blended(lists, most_popular(model.popularity, query), policy.blend.share, query.k)
+        if lists is None:
+            lists = most_popular(model.popularity, query)
+        number = model.catalog.domain_number
+        named = [(name, lists[number[name]]) for name in arm.asked.domains]
+        return Ranked(model.catalog, source, named, queue_s, inference_s)
 
-    def _report(self, part: str, reason: str, error: PartFailed) -> None:
+    async def _history(self, request: RecommendRequest) -> tuple[History | None, bool]:
+        """What is stored of the user, if that is wanted; and whether it could not be had."""
+        if request.history is not None:
+            return None, False
+        try:
+            return await self._histories.look_up(request.user_id), False
+        except HistoryUnavailable as error:
+            self._report("history", error.reason, error)
+            return None, True
+
+    def _report(self, part: str, reason: str, error: ServiceError) -> None:
         self._metrics.failure(part, reason)
         if (held_back := self._log_lines.now(part)) is not None:
             log.warning("answering by popularity: %s", error, extra={"part": part, "lines_held_back": held_back})

@@ -1,9 +1,9 @@
-"""Erasing a user from the event log: in Redis not at all, on disk for good.
+"""Erasing a user from the event log: from the stream at once, on disk for good.
 
 syncrec:erased-users:{log}   sorted set   BLAKE2b of a user id, by when it was erased (milliseconds since 1970)
 
-Rows in the stream cannot be found by user. They are drained soon, and whoever drains looks here first: what came before the erasure
-is written without its user. What had been written by then is rewritten by `service.events.erased_files`, which waits for those who drain, so that
+Rows in the stream are looked for one by one: they are few, since they are drained every few seconds. What a replica still holds, or a drain
+has in hand, is found by the mark: whoever drains looks here first, and writes what came before the erasure without its user. What had been written by then is rewritten by `service.events.erased_files`, which waits for those who drain, so that
 no row slips through between them.
 
 A recommendation stays as a row of nobody, without its lists: how many were served is still the count. An event goes.
@@ -15,13 +15,14 @@ from typing import Any
 
 import msgspec
 
-from service.events.served import MAX_AHEAD_S, Row, Served, filed_at, milliseconds_of
-from service.events.stream import STREAM
+from service.events.served import MAX_AHEAD_S, Row, Served, decode, encode, filed_at, milliseconds_of
+from service.events.stream import FIELD, STREAM
 from service.scripts import Client
 
 ERASED_USERS = "syncrec:erased-users:{log}"
 NOBODY = ""
 DAY_MS = 86_400_000
+PAGE = 1000
 
 Erased = Mapping[bytes, int]  # hash of a user id -> milliseconds since 1970
 
@@ -39,6 +40,25 @@ async def mark_erased(redis: Client, user_id: str, now: float) -> None:
     """
     client: Any = redis
     await client.zadd(ERASED_USERS, {user_hash(user_id): int(now * 1000)})
+
+
+async def erase_waiting(redis: Client, user_id: str, now: float) -> None:
+    """Take a user out of the rows in the stream.
+
+    Raises:
+        RedisError, OSError, TimeoutError: no answer; asking again does no harm.
+    """
+    client: Any = redis
+    erased, wanted = {user_hash(user_id): int(now * 1000)}, user_id.encode("utf-8", "surrogatepass")
+    last = "-"
+    while entries := await client.xrange(STREAM, last, "+", count=PAGE):
+        for entry_id, fields in entries:
+            raw = fields.get(FIELD.encode(), b"")
+            if wanted in raw and (row := decode(raw)) is not None and (kept := without_erased(row, erased)) != row:
+                if kept is not None:
+                    await client.xadd(STREAM, {FIELD: encode(kept)})
+                await client.xdel(STREAM, entry_id)
+        last = b"(" + entries[-1][0]
 
 
 async def erased_users(redis: Client) -> dict[bytes, int]:

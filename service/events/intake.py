@@ -8,6 +8,9 @@ import msgspec
 
 from service.errors import HistoryUnavailable
 from service.events.event import Event, Unusable, read_event
+from service.events.served import Told
+from service.events.stream import EventLog
+from service.failures import REDIS_FAILURES, short_reason
 from service.history.write import HistoryWriter, NewEvent
 
 IN_HISTORY = ("interaction", "click")
@@ -36,11 +39,12 @@ class Intake:
     def __init__(
         self,
         histories: HistoryWriter,
+        log: EventLog,
         count: Callable[[str, str, float], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Args: where histories are written; what counts a domain's item at a time; seconds since 1970."""
-        self._histories, self._count, self._clock = histories, count, clock
+        """Args: where histories are written; the log; what counts a domain's item at a time; seconds since 1970."""
+        self._histories, self._log, self._count, self._clock = histories, log, count, clock
 
     async def take(self, raw_events: Sequence[bytes | msgspec.Raw], domains: Container[str]) -> Taken:
         """Take events: when this returns, Redis has the accepted ones.
@@ -60,6 +64,8 @@ class Intake:
                 usable.append((index, *read_event(raw, domains, now)))
             except Unusable as error:
                 rejected.append(Rejected(index, str(error)))
+        # Before the histories: an event that is sent again may be in the log twice, which changes nothing, but never not at all.
+        await self._write_down(usable)
         outcomes = await self._histories.append([_new(event, seconds) for _, event, seconds in usable], now)
         for (index, event, seconds), outcome in zip(usable, outcomes, strict=True):
             if outcome == "taken" and event.event in IN_HISTORY:
@@ -70,6 +76,25 @@ class Intake:
         if "failed" in outcomes:  # of a cluster, one node may be away
             raise HistoryUnavailable("some users' events were not taken; send all of them again")
         return Taken(outcomes.count("taken"), outcomes.count("duplicate"), rejected)
+
+    async def _write_down(self, usable: Sequence[tuple[int, Event, float]]) -> None:
+        for _, event, seconds in usable:
+            self._log.put(
+                Told(
+                    user_id=event.user_id,
+                    item_id=event.item_id,
+                    domain=event.domain,
+                    timestamp=seconds,
+                    event=event.event,
+                    event_id=event.event_id,
+                    recommendation_id=event.recommendation_id,
+                    rank=event.rank,
+                )
+            )
+        try:
+            await self._log.flush()
+        except REDIS_FAILURES as error:
+            raise HistoryUnavailable(short_reason(error)) from None
 
 
 def _new(event: Event, seconds: float) -> NewEvent:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from service.errors import FieldError, InvalidRequest
+from service.errors import ChangeRefused, FieldError, InvalidRequest
 from service.timestamps import seconds_of
 
 BUCKETS = 10_000  # of a layer, and of an experiment's salt
@@ -94,9 +94,10 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     changes: tuple[Change, ...] = ()
     former_salts: tuple[str, ...] = ()
 
-
-class ChangeRefused(Exception):  # noqa: N818
-    """A change that the experiment's state, or its layer, does not allow; the text says why."""
+    @property
+    def steers(self) -> bool:
+        """Whether it says what answers; otherwise only the caller treats the arms differently."""
+        return self.kind == "interleaving" or any(variant.policy != Policy() for variant in self.variants)
 
 
 # What decides who gets what, and what is measured, with why each may not change while people are in the experiment.
@@ -239,6 +240,8 @@ def _drafted(known: Experiment | None, wanted: Experiment, others: Iterable[Expe
         return draft
     if draft.stopped_at is not None and at[:10] <= draft.stopped_at[:10]:
         raise ChangeRefused(f"'{wanted.key}' was stopped today, and its log is kept by day: start it tomorrow")
+    others = list(others)
+    _steers_alone(draft, others)
     segments = _grown((), draft, others)
     return msgspec.structs.replace(
         draft,
@@ -275,6 +278,16 @@ def _changed_while_running(known: Experiment, wanted: Experiment, others: Iterab
         former_salts=(*known.former_salts, known.salt) if wanted.state == "stopped" else known.former_salts,
         changes=(*known.changes, *(Change(at, text) for text in what)),
     )
+
+
+def _steers_alone(experiment: Experiment, others: Iterable[Experiment]) -> None:
+    """Raises ChangeRefused if users would be in two experiments that both say what answers: only one of them could."""
+    for other in others:
+        if other.state == "running" and other.steers and experiment.steers and other.layer != experiment.layer:
+            raise ChangeRefused(
+                f"'{other.key}' of layer '{other.layer}' says what answers too: two such experiments share a layer, "
+                "or they would share users"
+            )
 
 
 def _differences(known: Experiment, wanted: Experiment, fields: Iterable[str]) -> list[str]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from service.errors import InvalidRequest, StoreUnavailable
+from service.errors import ChangeRefused, InvalidRequest, StoreUnavailable
 from service.experiments.assignment import NOBODY, Assigner
 from service.experiments.definition import (
-    ChangeRefused,
     Experiment,
     as_json,
     changed,

@@ -2,9 +2,11 @@
 
 import orjson
 
+from service.experiments.assignment import Assignment
 from service.ranking.catalog import Catalog
 from service.ranking.query import DomainList
-from service.recommend import MAX_K, Recommendation
+from service.recommend import MAX_K
+from service.recommendation import Recommendation
 
 _RANKS = [b',"rank":%d' % rank for rank in range(1, MAX_K + 1)]
 
@@ -14,17 +16,25 @@ def encode_answer(answer: Recommendation) -> bytes:
     lists = b",".join(
         b"%b:[%b]" % (orjson.dumps(domain), _encode_list(answer.catalog, found)) for domain, found in answer.lists
     )
+    placed = answer.placed
+    first = placed.deciding or next(iter(placed.assignments), None)
     return (
-        b'{"recommendation_id":"%b","user_id":%b,"model_version":%b,"source":"%b","experiment":null,'
+        b'{"recommendation_id":"%b","user_id":%b,"model_version":%b,"source":"%b","experiment":%b,"experiments":[%b],'
         b'"missing_ids":%b,"domains":{%b}}'
     ) % (
         answer.recommendation_id.encode(),
         orjson.dumps(answer.user_id),
         orjson.dumps(answer.catalog.model_version),
         answer.source.encode(),
+        b"null" if first is None else _encode_assignment(first),
+        b",".join(map(_encode_assignment, placed.assignments)),
         orjson.dumps(answer.missing_ids),
         lists,
     )
+
+
+def _encode_assignment(one: Assignment) -> bytes:
+    return orjson.dumps({"key": one.experiment, "variant": one.variant, "reason": one.reason})
 
 
 def _encode_list(catalog: Catalog, found: DomainList) -> bytes:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from service.events.intake import Intake
+from service.events.stream import EventLog
+from service.experiments.store import ExperimentStore
 from service.history.store import HistoryStore
 from service.metrics import Metrics
 from service.models.models import Models
@@ -27,6 +29,8 @@ TheModels = Annotated[Models, _opened("models")]
 TheMetrics = Annotated[Metrics, _opened("metrics")]
 TheItems = Annotated[ItemStateStore, _opened("items")]
 TheIntake = Annotated[Intake, _opened("intake")]
+TheEventLog = Annotated[EventLog, _opened("event_log")]
+TheExperiments = Annotated[ExperimentStore, _opened("experiments")]
 TheRedis = Annotated[Client, _opened("redis")]
 RedisIsEmbedded = Annotated[bool, _opened("redis_is_embedded")]
 IsDraining = Annotated[Callable[[], bool], _opened("is_draining")]

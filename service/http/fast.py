@@ -32,7 +32,8 @@ from service.http.schemas import RecommendBatchBody, RecommendBody
 from service.identifiers import new_uuid7
 from service.logs import request_id as logged_request_id
 from service.metrics import Metrics
-from service.recommend import Recommendation, Recommender, RecommendRequest
+from service.recommend import Recommender, RecommendRequest
+from service.recommendation import Recommendation
 
 if TYPE_CHECKING:
     from service.events.intake import Intake

@@ -1,5 +1,6 @@
 """The routes that FastAPI serves, and the description of the hot ones, which the door answers before FastAPI."""
 
+import time
 from hashlib import sha256
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -9,12 +10,14 @@ from fastapi.openapi.utils import get_openapi
 from starlette.convertors import Convertor, register_url_convertor
 
 from service.errors import StoreUnavailable, UnknownDomain, UnknownItem
+from service.events.erasure import erase_waiting, mark_erased
 from service.failures import REDIS_FAILURES, short_reason
 from service.history.erase import erase_user
 from service.http.dependencies import (
     Histories,
     IsDraining,
     RedisIsEmbedded,
+    TheEventLog,
     TheItems,
     TheMetrics,
     TheModels,
@@ -74,31 +77,32 @@ AnId = Annotated[str, Path(min_length=1, max_length=256)]
 AVersion = Annotated[str, Path(min_length=1, max_length=128)]
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the errors of a route: these, and those of every route."""
     return {status: {"model": Problem} for status in (*statuses, 401, 403, 429, 500)}
 
 
-@router.post("/recommend", responses=_problems(408, 413, 415, 422, 503), tags=["recommend"], dependencies=[READ])
+@router.post("/recommend", responses=problems(408, 413, 415, 422, 503), tags=["recommend"], dependencies=[READ])
 async def recommend(body: RecommendBody) -> RecommendAnswer:
     """The best items per domain for one user, from the stored history or the one given."""
     raise AssertionError(f"the door answers this route, it stands here for OpenAPI: {body}")
 
 
-@router.post("/recommend/batch", responses=_problems(408, 413, 415, 422, 503), tags=["recommend"], dependencies=[READ])
+@router.post("/recommend/batch", responses=problems(408, 413, 415, 422, 503), tags=["recommend"], dependencies=[READ])
 async def recommend_batch(body: RecommendBatchBody) -> RecommendBatchAnswer:
     """The same for up to 256 requests, all answered by one model, or none."""
     raise AssertionError(f"the door answers this route, it stands here for OpenAPI: {body}")
 
 
 @router.post(
-    "/events", status_code=202, responses=_problems(408, 413, 415, 422, 503), tags=["events"], dependencies=[WRITE]
+    "/events", status_code=202, responses=problems(408, 413, 415, 422, 503), tags=["events"], dependencies=[WRITE]
 )
 async def events(body: EventsBody) -> EventsTaken:
     """Take up to 1,000 events, each once; the accepted ones are in their users' histories when this answers."""
     raise AssertionError(f"the door answers this route, it stands here for OpenAPI: {body}")
 
 
-@router.get("/items/{domain}/{item_id:id}/similar", responses=_problems(404, 422), tags=["items"], dependencies=[READ])
+@router.get("/items/{domain}/{item_id:id}/similar", responses=problems(404, 422), tags=["items"], dependencies=[READ])
 async def similar(
     models: TheModels,
     domain: AnId,
@@ -131,7 +135,7 @@ async def similar(
         )
 
 
-@router.put("/items/{domain}/{item_id:id}", responses=_problems(404, 422, 503), tags=["items"], dependencies=[ADMIN])
+@router.put("/items/{domain}/{item_id:id}", responses=problems(404, 422, 503), tags=["items"], dependencies=[ADMIN])
 async def put_item(models: TheModels, items: TheItems, domain: AnId, item_id: AnId, body: ItemBody) -> ItemSet:
     """Set whether an item may be recommended, and its categories. Every replica follows within a second."""
     catalog = models.serving.catalog
@@ -147,7 +151,7 @@ async def put_item(models: TheModels, items: TheItems, domain: AnId, item_id: An
     return ItemSet(domain=domain, item_id=item_id, available=body.available, categories=body.categories, known=known)
 
 
-@router.get("/users/{user_id:id}/history", responses=_problems(422, 503), tags=["users"], dependencies=[READ])
+@router.get("/users/{user_id:id}/history", responses=problems(422, 503), tags=["users"], dependencies=[READ])
 async def history(histories: Histories, models: TheModels, user_id: AnId) -> UserHistory:
     """What is stored of a user, in terms of the served model."""
     stored = await histories.look_up(user_id)
@@ -172,20 +176,28 @@ async def history(histories: Histories, models: TheModels, user_id: AnId) -> Use
     )
 
 
-@router.delete("/users/{user_id:id}", responses=_problems(422, 503), tags=["users"], dependencies=[ADMIN])
-async def erase(redis: TheRedis, user_id: AnId) -> Erased:
+@router.delete("/users/{user_id:id}", responses=problems(422, 503), tags=["users"], dependencies=[ADMIN])
+async def erase(redis: TheRedis, event_log: TheEventLog, user_id: AnId) -> Erased:
     """Erase everything that is held on a user."""
+    now = time.time()
+    try:
+        # First: what is written after this moment is of a user who came back.
+        await mark_erased(redis, user_id, now)
+        await event_log.flush()
+        await erase_waiting(redis, user_id, now)
+    except REDIS_FAILURES as error:
+        raise StoreUnavailable(short_reason(error)) from None
     return Erased(user_id=user_id, erased=await erase_user(redis, user_id))
 
 
-@router.get("/models", responses=_problems(), tags=["models"], dependencies=[ADMIN])
+@router.get("/models", responses=problems(), tags=["models"], dependencies=[ADMIN])
 async def list_models(models: TheModels) -> ModelsAnswer:
     """The bundles of the models folder, and which of them answers."""
     states = await models.report()
     return ModelsAnswer(active=models.serving.version, models=[_model(state) for state in states])
 
 
-@router.post("/models/rollback", responses=_problems(404, 409, 503), tags=["models"], dependencies=[ADMIN])
+@router.post("/models/rollback", responses=problems(404, 409, 503), tags=["models"], dependencies=[ADMIN])
 async def roll_back(models: TheModels) -> Activated:
     """Serve again what was active before the last activation."""
     before = models.serving.version
@@ -193,7 +205,7 @@ async def roll_back(models: TheModels) -> Activated:
 
 
 @router.post(
-    "/models/{version}/activate", responses=_problems(404, 409, 422, 503), tags=["models"], dependencies=[ADMIN]
+    "/models/{version}/activate", responses=problems(404, 409, 422, 503), tags=["models"], dependencies=[ADMIN]
 )
 async def activate(models: TheModels, version: AVersion) -> Activated:
     """Serve another bundle, once it is loaded and answers as it did at export."""

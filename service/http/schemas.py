@@ -95,7 +95,10 @@ class RecommendAnswer(BaseModel):
     source: Literal["model", "popularity", "degraded"] = Field(
         description="popularity: no usable history; degraded: history store or model failed, so by popularity too."
     )
-    experiment: ExperimentAssignment | None = None
+    experiment: ExperimentAssignment | None = Field(
+        None, description="The one that decided what answers, else the first."
+    )
+    experiments: list[ExperimentAssignment] = Field(description="All that the user is in, at most one of each layer.")
     missing_ids: list[str] = Field(description="Ids of the request that the model does not know.")
     domains: dict[str, list[Item]] = Field(description="Best first.")
 

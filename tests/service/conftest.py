@@ -42,7 +42,16 @@ def running_service(models, redis_server):
 
 @pytest.fixture
 def service(running_service, redis_url):
-    """That service, over an empty Redis."""
+    """That service, over an empty Redis, and having noticed that it is empty."""
+    from tests.service.running import wait_for
+    from tests.service.small_bundle import DOMAINS, ids
+
+    def is_as_new():
+        domains = running_service.recommend(user_id="nobody", k=100).json()["domains"]
+        return {name: [item["item_id"] for item in items] for name, items in domains.items()} == as_in_bundle
+
+    as_in_bundle = {domain: ids(domain) for domain in DOMAINS}
+    wait_for(is_as_new)
     return running_service
 
 

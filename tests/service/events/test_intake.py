@@ -9,7 +9,9 @@ from redis.asyncio import Redis
 
 from formats.bundle import newest_bundle
 from service.errors import HistoryUnavailable
+from service.events.erasure import erase_waiting, mark_erased
 from service.events.intake import Intake, Rejected, Taken
+from service.events.stream import EventLog
 from service.history.erase import erase_user
 from service.history.keys import history_key
 from service.history.packed import unpack
@@ -35,7 +37,8 @@ async def taking(url):
     counted = []
     async with Redis.from_url(url) as connection:
         writer = HistoryWriter(connection, 10_000, HistoryRules(100, 90, keep_repeats=False))
-        intake = Intake(writer, lambda *counts: counted.append(counts), lambda: NOW)
+        log = EventLog(connection, queue_limit=1000, stream_limit=1000)
+        intake = Intake(writer, log, lambda *counts: counted.append(counts), lambda: NOW)
         intake.counted = counted
         yield intake
 
@@ -128,18 +131,23 @@ async def test_of_an_erased_user_no_id_is_left_in_any_key_or_value(redis_url, mo
         live = LivePopularity(connection, 7.0, lambda: NOW)
         await live.follow(bundle, read_catalog(bundle))
         intake = Intake(
-            HistoryWriter(connection, 10_000, HistoryRules(5, 90, keep_repeats=False)), live.count, lambda: NOW
+            HistoryWriter(connection, 10_000, HistoryRules(5, 90, keep_repeats=False)),
+            EventLog(connection, queue_limit=1000, stream_limit=1000),
+            live.count,
+            lambda: NOW,
         )
-        for user in ("erased-user", "kept-user"):
+        for user in ("gone-user", "kept-user"):
             kinds = ["interaction", "click", "impression"]
             events = [event(f"{user}-event-{n}", f"B{n}", user, event=kinds[n % 3]) for n in range(30)]
             await intake.take(events, DOMAINS)
         await live.refresh()
         await ItemStateStore(connection).put("Books", "B1", ItemState(available=False))
         with redis.Redis.from_url(redis_url) as client:
-            assert "erased-user" in everything(client)
-            assert await erase_user(connection, "erased-user")
+            assert "gone-user" in everything(client)
+            await mark_erased(connection, "gone-user", NOW + 1)
+            await erase_waiting(connection, "gone-user", NOW + 100_000)
+            assert await erase_user(connection, "gone-user")
             found = everything(client)
-    assert "erased-user" not in found
+    assert "gone-user" not in found
     assert "kept-user" in found
     assert "B29" in found  # what was counted stays: it is nobody's

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidRequest
+from service.errors import ChangeRefused, InvalidRequest
 from service.experiments.definition import (
     BUCKETS,
     Blend,
-    ChangeRefused,
     Experiment,
     Policy,
     Variant,
@@ -165,7 +164,7 @@ def buckets(experiment):
 def test_experiments_of_a_layer_share_no_bucket_and_a_full_layer_says_how_much_is_left():
     one = started("one", traffic=0.3)
     two = started("two", [one], traffic=0.5)
-    elsewhere = started("three", [one, two], traffic=1.0, layer="other")
+    elsewhere = started("three", [one, two], traffic=1.0, layer="other", variants=(Variant("a"), Variant("b")))
     assert not set(buckets(one)) & set(buckets(two))
     assert (len(buckets(one)), len(buckets(two)), len(buckets(elsewhere))) == (3000, 5000, BUCKETS)
     with pytest.raises(
@@ -177,6 +176,15 @@ def test_experiments_of_a_layer_share_no_bucket_and_a_full_layer_says_how_much_i
     stopped = changed(two, with_(two, state="stopped"), [one, two], NOW)
     grown = changed(one, with_(one, traffic=1.0), [one, stopped], NOW)
     assert grown.segments == ((0, BUCKETS),)
+
+
+def test_two_experiments_that_say_what_answers_share_a_layer_or_do_not_run_at_once():
+    one = started("one", traffic=0.3)
+    with pytest.raises(ChangeRefused, match="'one' of layer 'default' says what answers too"):
+        started("two", [one], traffic=0.3, layer="other")
+    started("two", [one], traffic=0.3)
+    started("two", [one], traffic=0.3, layer="other", variants=(Variant("a"), Variant("b")))
+    started("two", [changed(one, with_(one, state="stopped"), [one], NOW)], layer="other")
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 4000), st.booleans()), max_size=20))

@@ -8,8 +8,8 @@ import redis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError  # noqa: A004
 
-from service.errors import InvalidRequest, StoreUnavailable
-from service.experiments.definition import BUCKETS, ChangeRefused, Experiment, Variant
+from service.errors import ChangeRefused, InvalidRequest, StoreUnavailable
+from service.experiments.definition import BUCKETS, Experiment, Variant
 from service.experiments.store import KEY, ExperimentStore
 from service.history.embedded import embedded_redis
 

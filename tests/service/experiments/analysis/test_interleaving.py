@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.experiments.analysis.interleaving import preference, team_draft
+from service.experiments.analysis.interleaving import preference
+from service.experiments.team_draft import team_draft
 from service.experiments.analysis.ratio import CTR, compare
 from service.experiments.analysis.sums import Sums
 
