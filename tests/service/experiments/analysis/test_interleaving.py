@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.experiments.analysis.interleaving import preference
-from service.experiments.team_draft import team_draft
 from service.experiments.analysis.ratio import CTR, compare
 from service.experiments.analysis.sums import Sums
+from service.experiments.team_draft import team_draft
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True)
 
