@@ -25,6 +25,7 @@ COMMANDS = {
     "load-histories": ("syncrec.load_histories", "bulk-loads user histories into Redis"),
     "events": ("syncrec.events", "event log of the service -> Parquet by day; erases users from it"),
     "generate": ("syncrec.generate", "synthetic events of several domains with known truth: relatedness, Bayes NLL"),
+    "experiment": ("syncrec.experiment", "A/B tests: plan one, report on one, simulate one with known truth"),
     "bench": ("syncrec.bench", "benchmarks: one table, and JSON"),
 }
 
@@ -38,6 +39,7 @@ EXTRAS = {
     "serve": "serve,cpu",
     "load-histories": "serve",
     "events": "serve,experiments",
+    "experiment": "serve,experiments",
 }
 
 
