@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None) -> Service:
     )
     api.include_router(router)
     api.include_router(experiment_router)
-    answer_problems(api)
+    answer_problems(api, [*router.routes, *experiment_router.routes])
     describe_problems(api)
     service = Service(api, gate, metrics, settings)
     return service

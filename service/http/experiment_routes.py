@@ -13,6 +13,23 @@ from service.http.routes import AnId, problems
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], dependencies=[ADMIN])
 
+_BODY = {
+    "required": True,
+    "description": "The definition, docs/experiments.md; `key` is that of the path.",
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {
+                "hypothesis": "the new model is clicked more",
+                "variants": [{"name": "old"}, {"name": "new", "policy": {"model_version": "20261124-1"}}],
+                "traffic": 0.1,
+                "planned_end": "2026-12-08",
+                "state": "running",
+            },
+        }
+    },
+}
+
 
 @router.get("", responses=problems())
 async def list_experiments(experiments: TheExperiments) -> list[dict[str, Any]]:
@@ -21,7 +38,7 @@ async def list_experiments(experiments: TheExperiments) -> list[dict[str, Any]]:
     return [_shown(found[key]) for key in sorted(found)]
 
 
-@router.get("/{key}", responses=problems(404))
+@router.get("/{key}", responses=problems(404, 422))
 async def experiment(experiments: TheExperiments, key: AnId) -> dict[str, Any]:
     """One definition."""
     found = experiments.current.by_key.get(key)
@@ -30,7 +47,7 @@ async def experiment(experiments: TheExperiments, key: AnId) -> dict[str, Any]:
     return _shown(found)
 
 
-@router.put("/{key}", responses=problems(409, 413, 415, 422, 503))
+@router.put("/{key}", responses=problems(409, 413, 422, 503), openapi_extra={"requestBody": _BODY})
 async def put_experiment(request: Request, experiments: TheExperiments, key: AnId) -> dict[str, Any]:
     """Make an experiment as the body says; its `state` starts and stops it. While it runs, traffic may only grow."""
     try:
@@ -41,7 +58,7 @@ async def put_experiment(request: Request, experiments: TheExperiments, key: AnI
     return _shown(await experiments.put(read_experiment(msgspec.json.encode(body))))
 
 
-@router.delete("/{key}", status_code=204, responses=problems(404, 409, 503))
+@router.delete("/{key}", status_code=204, responses=problems(404, 409, 422, 503))
 async def delete_experiment(experiments: TheExperiments, key: AnId) -> Response:
     """Remove a definition that is not running; what was logged stays."""
     if not await experiments.delete(key):

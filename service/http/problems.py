@@ -9,6 +9,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from service.errors import (
     BodyTooLarge,
@@ -119,7 +120,7 @@ def field_errors(errors: Sequence[Any]) -> list[FieldError]:
     return list(found)
 
 
-def answer_problems(api: FastAPI) -> None:
+def answer_problems(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Make FastAPI's own errors and ours problem documents. The door logs what is no condition but a bug."""
 
     def respond(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
@@ -137,7 +138,15 @@ def answer_problems(api: FastAPI) -> None:
             refused = InvalidRequest([FieldError("", "not JSON")])
             return respond(*encode_error(refused, request.scope["request_id"]))
         body = encode_problem(error.status_code, str(error.detail), request.scope["request_id"])
-        return respond(error.status_code, body, error.headers)
+        headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names the methods of one route, and a path may have several.
+            paths = [path for route in routes if (path := getattr(route, "path", "")) and _matches(route, request)]
+            methods = {
+                method for route in routes if getattr(route, "path", "") in paths[:1] for method in _methods(route)
+            }
+            headers = {"Allow": ", ".join(sorted(methods))} if methods else headers
+        return respond(error.status_code, body, headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -151,3 +160,11 @@ def answer_problems(api: FastAPI) -> None:
     api.add_exception_handler(HTTPException, http_error)
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(Exception, bug)
+
+
+def _matches(route: BaseRoute, request: Request) -> bool:
+    return route.matches(request.scope)[0] is not Match.NONE
+
+
+def _methods(route: BaseRoute) -> set[str]:
+    return getattr(route, "methods", None) or set()
