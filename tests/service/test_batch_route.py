@@ -73,7 +73,7 @@ def test_all_of_a_batch_is_answered_by_one_model(tmp_path, redis_url):
     for number in (1, 2):
         add_bundle(tmp_path, number)
     stop = threading.Event()
-    with serve(models_dir=tmp_path, redis_url=redis_url, redis_timeout_ms=5000) as service:
+    with serve(models_dir=tmp_path, redis_url=redis_url, redis_timeout_ms=5000, request_timeout_ms=20_000) as service:
         store_user = {"event_id": "1", "user_id": "u1", "item_id": "B1", "domain": "Books"}
         service.client.post("/events", json={"events": [store_user]})
 

@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def service(folder, redis_url):
-    with serve(models_dir=folder, redis_url=redis_url, redis_timeout_ms=5000) as running:
+    with serve(models_dir=folder, redis_url=redis_url, redis_timeout_ms=5000, request_timeout_ms=20_000) as running:
         yield running
 
 

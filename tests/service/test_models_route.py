@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def service(folder, redis_url):
-    with serve(models_dir=folder, redis_url=redis_url, redis_timeout_ms=5000) as running:
+    with serve(models_dir=folder, redis_url=redis_url, redis_timeout_ms=5000, request_timeout_ms=20_000) as running:
         yield running
 
 
@@ -190,7 +190,7 @@ def test_switches_give_memory_back(tmp_path, redis_url):
     """Of a bundle of some megabytes, many switches keep less than one."""
     for number, name in enumerate("ab"):
         make_bundle(tmp_path, version=name, seed=number, width_of_vectors=50_000)  # 28 MB
-    with serve(models_dir=tmp_path, redis_url=redis_url, redis_timeout_ms=5000) as service:
+    with serve(models_dir=tmp_path, redis_url=redis_url, redis_timeout_ms=5000, request_timeout_ms=20_000) as service:
         sizes = []
         for turn in range(50):
             assert activate(service, "ab"[turn % 2]).status_code == 200

@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_one_line(models, environment, workers):
         ({"SYNCREC_PROVIDERS": "gpu"}, [], 2, "SYNCREC_PROVIDERS: Input should be"),
         ({"SYNCREC_MAX_BATCH": "0"}, [], 2, "SYNCREC_MAX_BATCH: "),
         ({}, ["--models", "nowhere"], 1, "nowhere: no such models folder"),
-        ({}, ["--redis", "http://x"], 2, "SYNCREC_REDIS_URL: "),
+        ({}, ["--redis", "http://x"], 2, "SYNCREC_REDIS_URL (--redis): "),
         ({}, ["--workers", "0"], 2, "--workers 0"),
         ({}, ["--host", "no.such.host.invalid"], 2, "--host no.such.host.invalid"),
         ({}, ["--port", "70000"], 2, "--port 70000"),
