@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from formats.errors import WrongUse
-from syncrec import bench_gpu, bench_serve
+from syncrec import bench_experiment, bench_gpu, bench_serve
 from syncrec.console import table, write_json
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gpu = _add(benchmarks, "gpu", "a bundle on a GPU: answers beside the CPU's, time per batch size", bench_gpu.run)
     gpu.description = bench_gpu.__doc__
     bench_gpu.add_arguments(gpu)
+    experiment = _add(
+        benchmarks, "experiment", "event log -> report: seconds and memory per step", bench_experiment.run
+    )
+    experiment.description = bench_experiment.__doc__
+    bench_experiment.add_arguments(experiment)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -80,6 +80,9 @@ def _subject(experiment: Experiment, as_of: datetime) -> Subject:
 def _database(days: RolledDays) -> Iterator[Any]:
     """With views of the roll-up's tables: `users` of the days of the experiment, `past_users` of those before, and so on."""
     with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2}) as database:
+        database.execute(
+            "SET enable_progress_bar = false"
+        )  # on by default in spawned processes, and on standard output
         for table in ("users", "ranks", "items", "arms"):
             database.execute(f"CREATE VIEW {table} AS FROM {_parquet(days.during.values(), table)}")
         past = f"FROM {_parquet(days.past.values(), 'users')}" if days.past else "FROM users WHERE false"

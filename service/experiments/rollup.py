@@ -128,6 +128,9 @@ def _roll_up_day(out: Path, day: str, target: Path, options: RollUpOptions) -> N
         "temp_directory": str(spill),
     }
     with duckdb.connect(config=settings) as database:
+        database.execute(
+            "SET enable_progress_bar = false"
+        )  # on by default in spawned processes, and on standard output
         _define_inputs(database, out, day, options)
         for statement in (_SERVED, _LISTS, _CLICKS, _CLICKED):
             database.execute(statement)
