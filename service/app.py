@@ -1,5 +1,6 @@
 """create_app: the one place that builds the service."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -81,7 +82,8 @@ def create_app(settings: Settings | None = None) -> Service:
     """A fresh application; everything it holds is opened in its lifespan and closed in reverse."""
     settings = read_settings() if settings is None else settings
     metrics = Metrics()
-    gate = Gate(access_of(settings), settings.admin_port, settings.docs, settings.metrics)
+    routes = [*router.routes, *experiment_router.routes]
+    gate = Gate(access_of(settings), settings.admin_port, settings.docs, settings.metrics, routes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -108,7 +110,7 @@ def create_app(settings: Settings | None = None) -> Service:
     )
     api.include_router(router)
     api.include_router(experiment_router)
-    answer_problems(api, [*router.routes, *experiment_router.routes])
+    answer_problems(api, routes)
     describe_problems(api)
     service = Service(api, gate, metrics, settings)
     return service
@@ -147,7 +149,7 @@ async def _open(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
         ("event log", event_log.flush, 0.2),
     ):
         await resources.enter_async_context(repeated(name, work, pause_s))
-    resources.push_async_callback(_send_counts, popularity)
+    resources.push_async_callback(_send_counts, popularity, settings.write_timeout_ms / 1000)
     if not await histories.is_available():
         log.warning("Redis does not answer: serving by popularity until it does")
     return {
@@ -163,9 +165,10 @@ async def _open(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
     }
 
 
-async def _send_counts(popularity: LivePopularity) -> None:
+async def _send_counts(popularity: LivePopularity, deadline_s: float) -> None:
     """What was counted since the last round, before this process ends."""
     try:
-        await popularity.send()
+        async with asyncio.timeout(deadline_s):
+            await popularity.send()
     except REDIS_FAILURES as error:
         log.warning("the latest events do not count for popularity: Redis fails (%s)", short_reason(error))

@@ -13,6 +13,7 @@ from service.logs import Occasionally
 
 log = logging.getLogger(__name__)
 LOG_PERIOD_S = 60.0
+CANCEL_PERIOD_S = 0.5
 
 
 @asynccontextmanager
@@ -22,13 +23,16 @@ async def repeated(name: str, work: Callable[[], Awaitable[object]], pause_s: fl
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_PERIOD_S)
 
 
 async def _repeat(name: str, work: Callable[[], Awaitable[object]], pause_s: float) -> None:
-    lines = Occasionally(LOG_PERIOD_S)
-    while True:
+    lines, task = Occasionally(LOG_PERIOD_S), asyncio.current_task()
+    assert task is not None
+    # A library may take the cancellation for its own time-out; then this must not go on.
+    while not task.cancelling():
         try:
             await work()
         except (RedisError, OSError, TimeoutError, StoreUnavailable) as error:

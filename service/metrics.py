@@ -1,9 +1,10 @@
 """What Prometheus sees. One registry per application, so that two in one process do not mix. Never a user id."""
 
 import os
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.ranking.batcher import BatchTimes
 
@@ -53,7 +54,10 @@ class Metrics:
             "syncrec_batch_size", "Requests ranked in one run of the model.", registry=registry, buckets=BATCH_BUCKETS
         )
         self._queued = Gauge(
-            "syncrec_queue_requests", "Requests that wait for the model.", registry=registry, multiprocess_mode="sum"
+            "syncrec_queue_requests",
+            "Requests that wait for the model.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._failures = Counter(
             "syncrec_part_failures",
@@ -75,7 +79,7 @@ class Metrics:
             "1 for the ONNX Runtime provider that was asked for and the one that runs the model.",
             ["asked", "got"],
             registry=registry,
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
         )
         self._runs = Counter(
             "syncrec_gpu_runs",
@@ -88,7 +92,7 @@ class Metrics:
             "1 for the served model.",
             ["model_version"],
             registry=registry,
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
         )
 
     def serves(self, model_version: str, asked: str, got: str) -> None:
@@ -151,6 +155,15 @@ class Metrics:
         """Everything as text for Prometheus; of all workers, where the command made a folder for their counts."""
         if MULTIPROCESS_DIR not in os.environ:
             return generate_latest(self.registry)
+        _forget_the_dead(os.environ[MULTIPROCESS_DIR])
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _forget_the_dead(folder: str) -> None:
+    """What a worker that was killed said of itself, such as which model it serves, is true no more."""
+    for file in Path(folder).glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]

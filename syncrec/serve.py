@@ -170,11 +170,9 @@ def _serve_alone(settings: "Settings", listeners: list[socket.socket]) -> int:
 
 
 def _serve_together(settings: "Settings", listeners: list[socket.socket], workers: int, stack: ExitStack) -> int:
-    from formats.bundle import newest_bundle
     from service.history.embedded import redis_at
     from service.settings import as_environment
 
-    newest_bundle(settings.models_dir)  # a damaged bundle is one line here instead of one per worker
     url = stack.enter_context(redis_at(settings.redis_url, settings.data_dir))
     os.environ.update(as_environment(settings.model_copy(update={"redis_url": url})))
     # Before anything imports prometheus_client: whichever worker is scraped answers for all.

@@ -95,7 +95,7 @@ class Models:
             self._let_go()
 
     async def start(self) -> None:
-        """Load the active model; if none was activated, or Redis does not say, the newest.
+        """Load the active model. If Redis does not say which, or it is refused, the newest; if none is active yet, the newest is now.
 
         Raises:
             WorkFailed: there is no bundle, or the one to serve is refused.
@@ -111,8 +111,27 @@ class Models:
                 log.error("the newest model serves, not the active one: %s", error)  # noqa: TRY400
             else:
                 return
-        newest = await asyncio.to_thread(newest_bundle, self._folder)
-        self._serving = await self._load(newest)
+        self._serving = await self._newest()
+        if self._record is None:
+            with suppress(StoreUnavailable):  # then the next replica to start says so
+                await self._registry.begin(self._serving.version)
+
+    async def _newest(self) -> LiveModel:
+        """The newest bundle that is whole; what is passed over is told."""
+        passed_over: list[UnknownModel | BundleRefused] = []
+        for version in await asyncio.to_thread(list_bundles, self._folder):
+            try:
+                model = await self._open(version)
+            except (UnknownModel, BundleRefused) as error:
+                passed_over.append(error)
+                continue
+            for refused in passed_over:
+                log.error("passed over: %s", refused)
+            return model
+        if not passed_over:
+            await asyncio.to_thread(newest_bundle, self._folder)  # says that there is none, and how to make one
+        first = passed_over[0]
+        raise WorkFailed(first.reason if isinstance(first, BundleRefused) else str(first))
 
     async def close(self) -> None:
         """End ranking, once nobody waits for it any more."""
@@ -146,7 +165,7 @@ class Models:
         """
         async with self._changing:
             record = await self._registry.read()
-            if record is None:
+            if record is None or not record.previous:
                 raise NothingToRollBack
             back = record.previous
             model = self._live.get(back) or await self._open(back)

@@ -2,7 +2,7 @@
 
     syncrec:active-model   hash   version, previous (what was active before), number (of activations)
 
-Nothing there: no model has been activated, and every replica serves the newest of its folder.
+Nothing there: nobody has served yet; whoever starts first makes the newest of its folder active.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ KEY = "syncrec:active-model"
 
 @dataclass(frozen=True)
 class Active:
-    """The record. number: rises with every activation."""
+    """The record. previous: empty before the first activation. number: rises with every one."""
 
     version: str
     previous: str
@@ -45,7 +45,18 @@ class Registry:
             version, previous, number = await self._redis.hmget(KEY, "version", "previous", "number")
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable(short_reason(error)) from None
-        return None if version is None else Active(version.decode(), previous.decode(), int(number))
+        return None if version is None else Active(version.decode(), (previous or b"").decode(), int(number or 0))
+
+    async def begin(self, version: str) -> None:
+        """Make a version the active one if none is: the first replica's newest is everybody's, until somebody activates another.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        try:
+            await self._redis.hsetnx(KEY, "version", version)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailable(short_reason(error)) from None
 
     async def activate(self, version: str, served: str) -> None:
         """Make a version the active one.

@@ -42,3 +42,15 @@ async def test_it_ends_with_the_block():
     async with repeated("waiting", work, pause_s=0):
         await until(lambda: rounds)
     assert len(rounds) == 1
+
+
+async def test_it_ends_although_the_work_takes_the_cancellation_for_something_else():
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise TimeoutError from None
+
+    async with asyncio.timeout(10):
+        async with repeated("stubborn", work, 0.01):
+            await asyncio.sleep(0.05)

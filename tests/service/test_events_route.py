@@ -1,6 +1,7 @@
 """POST /events over HTTP and a real Redis: each event once, in every replica's next answer, and in what is popular."""
 
 import itertools
+import json
 import time
 
 import pytest
@@ -171,3 +172,12 @@ def test_what_became_of_events_is_counted(models, redis_url):
         send(service, same, same, {**event("u1", "B1"), "domain": "Garden"})
         for outcome in ("accepted", "duplicate", "rejected"):
             assert service.metric("syncrec_events_total", outcome=outcome) == 1
+
+
+def test_half_a_character_costs_its_event_alone(service):
+    good, bad = event("u1", "B1"), event("u1", "B2")
+    body = json.dumps({"events": [good, {**bad, "item_id": "cut \ud83d"}, event("u1", "B4")]})
+    answer = service.client.post("/events", content=body.encode()).json()
+    assert answer["accepted"] == 2
+    assert [one["index"] for one in answer["rejected"]] == [1]
+    assert {"B1", "B4"}.isdisjoint(listed(service, "u1"))

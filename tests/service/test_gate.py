@@ -128,6 +128,7 @@ def test_admin_routes_answer_on_their_own_port_alone(models, redis_url):
                         assert outside.request(method, path, json={}).status_code == 404
                         # A route that is not there has no more to say than that.
                         assert '"detail":"Not Found"' not in inside.request(method, path, json={}).text
+                assert outside.put("/items/Books/B1", content=b"{bad").status_code == 404
                 for path in ("/docs", "/metrics"):
                     assert outside.get(path).status_code == 404
                     assert inside.get(path).status_code == 200

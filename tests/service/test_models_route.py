@@ -129,6 +129,21 @@ def test_all_replicas_follow_and_later_ones_begin_with_the_active_model(folder, 
         assert is_whole_answer_of(later.recommend(**REQUEST).json(), 2)
 
 
+def test_a_damaged_newest_bundle_is_passed_over_and_told(folder, redis_url, caplog):
+    damage(folder, "model-3")
+    with serve(models_dir=folder, redis_url=redis_url) as service:
+        assert active(service) == "model-2"
+    assert "passed over" in caplog.text
+    assert "ranker.onnx" in caplog.text
+
+
+def test_a_newer_bundle_that_nobody_activated_is_not_served_by_who_starts_later(folder, redis_url):
+    with serve(models_dir=folder, redis_url=redis_url) as one:
+        add_bundle(folder, 4)
+        with serve(models_dir=folder, redis_url=redis_url) as later:
+            assert (active(one), active(later)) == ("model-3", "model-3")
+
+
 def test_a_replica_that_cannot_load_the_active_model_serves_on_and_says_so(folder, redis_url, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("models")
     add_bundle(elsewhere, 3)
