@@ -35,6 +35,7 @@ from service.models.live import LiveModel
 from service.models.models import Models
 from service.ranking.catalog import NO_ITEMS, Catalog
 from service.ranking.popularity import most_popular, with_new_items
+from service.ranking.popularity_view import PopularityView
 from service.ranking.query import Query
 from service.recommendation import Recommendation, Source, Timing
 from service.record import Recorder
@@ -236,7 +237,9 @@ class Recommender:
     async def _ranked(self, arm: _Arm, stored: History | None, is_unavailable: bool, deadline: float) -> Ranked:
         """What one arm answers."""
         model, policy = arm.model, arm.policy
-        query = _query(model, arm.asked, stored)
+        # One view to the end: what is excluded is said in its terms, and the next one may have more new items.
+        view = model.popularity
+        query = _query(model, view, arm.asked, stored)
         source: Source = "popularity"
         queue_s = inference_s = 0.0
         lists = None
@@ -250,11 +253,11 @@ class Recommender:
                 source = "degraded"
             else:
                 source, queue_s, inference_s = "model", ran.queued_s, ran.run_s
-                lists = with_new_items(ran.answer, model.popularity, query)
+                lists = with_new_items(ran.answer, view, query)
                 if policy.blend is not None:
-                    lists = blended(lists, most_popular(model.popularity, query), policy.blend.share, query.k)
+                    lists = blended(lists, most_popular(view, query), policy.blend.share, query.k)
         if lists is None:
-            lists = most_popular(model.popularity, query)
+            lists = most_popular(view, query)
         number = model.catalog.domain_number
         named = [(name, lists[number[name]]) for name in arm.asked.domains]
         return Ranked(model.catalog, source, named, queue_s, inference_s)
@@ -289,7 +292,7 @@ def _understood(model: LiveModel, request: RecommendRequest) -> _Asked:
     return _Asked(request, domains, restricted, include, excluded, history, missing)
 
 
-def _query(model: LiveModel, asked: _Asked, stored: History | None) -> Query:
+def _query(model: LiveModel, view: PopularityView, asked: _Asked, stored: History | None) -> Query:
     catalog, request = model.catalog, asked.request
     if stored is None:
         seen = history = NO_ITEMS if asked.history is None else asked.history
@@ -297,13 +300,17 @@ def _query(model: LiveModel, asked: _Asked, stored: History | None) -> Query:
         history = known_events(stored, catalog)
         seen = np.concatenate([history, seen_before(stored, catalog)])
     exclude = np.concatenate([seen if request.exclude_seen else NO_ITEMS, asked.excluded, model.states.unavailable])
-    return Query(history, exclude, asked.restricted, asked.include, request.k, _new_excluded(model, request, stored))
+    return Query(
+        history, exclude, asked.restricted, asked.include, request.k, _new_excluded(model, view, request, stored)
+    )
 
 
-def _new_excluded(model: LiveModel, request: RecommendRequest, stored: History | None) -> tuple[NDArray[np.int32], ...]:
+def _new_excluded(
+    model: LiveModel, view: PopularityView, request: RecommendRequest, stored: History | None
+) -> tuple[NDArray[np.int32], ...]:
     """Per domain, the items newer than the model that must not be answered."""
     excluded = []
-    for domain, ranked in zip(model.catalog.domains, model.popularity.domains, strict=True):
+    for domain, ranked in zip(model.catalog.domains, view.domains, strict=True):
         if not ranked.new_ids:
             excluded.append(NO_ITEMS)
             continue

@@ -265,26 +265,15 @@ async def metrics(metrics: TheMetrics) -> Response:
 
 def _model(state: ModelState) -> ModelAnswer:
     manifest = state.manifest
-    if manifest is None:
-        return ModelAnswer(
-            model_version=state.version,
-            state=state.state,
-            live=state.is_live,
-            problem=state.problem,
-            created_at=None,
-            domains=None,
-            evaluation=None,
-            mixture=None,
-        )
     return ModelAnswer(
         model_version=state.version,
         state=state.state,
         live=state.is_live,
         problem=state.problem,
-        created_at=manifest.created_at,
-        domains=manifest.items_per_domain,
-        evaluation=manifest.evaluation,
-        mixture=manifest.mixture,
+        created_at=None if manifest is None else manifest.created_at,
+        domains=None if manifest is None else manifest.items_per_domain,
+        evaluation=None if manifest is None else manifest.evaluation,
+        mixture=None if manifest is None else manifest.mixture,
     )
 
 

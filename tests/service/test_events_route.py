@@ -9,6 +9,7 @@ import redis
 
 from service.history.keys import history_key
 from service.history.packed import unpack
+from service.models.live import LiveModel
 from tests.service.running import RedisProcess, serve, wait_for
 from tests.service.small_bundle import DOMAINS, ids
 
@@ -181,3 +182,17 @@ def test_half_a_character_costs_its_event_alone(service):
     assert answer["accepted"] == 2
     assert [one["index"] for one in answer["rejected"]] == [1]
     assert {"B1", "B4"}.isdisjoint(listed(service, "u1"))
+
+
+def test_what_is_excluded_and_what_is_shown_are_of_one_view_of_popularity(models, redis_url, monkeypatch):
+    """An item that becomes known while a request runs is not shown to who had it."""
+    newest, views = LiveModel.popularity.fget, []
+    with serve(models_dir=models, redis_url=redis_url, redis_timeout_ms=5000) as service:
+        with monkeypatch.context() as patched:
+            patched.setattr(LiveModel, "popularity", property(lambda model: views.append(newest(model)) or views[-1]))
+            listed(service, "nobody")
+        send(service, event("u1", "only-just"))
+        wait_for(lambda: "only-just" in listed(service, "nobody"))
+        older = iter(views[:1])
+        monkeypatch.setattr(LiveModel, "popularity", property(lambda model: next(older, None) or newest(model)))
+        assert "only-just" not in listed(service, "u1")
